@@ -1,0 +1,1 @@
+"""Batch normalization from scratch, in NumPy only: what Part I of the course derives."""

@@ -1,0 +1,157 @@
+"""A network as a list of layers, the loss, plain SGD and the training loop. Home of the course's sick net."""
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .layers import Linear, Sigmoid
+
+
+class Sequential:
+    """Layers applied one after another.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    """
+
+    def __init__(self, layers):
+        self.layers = list(layers)
+
+    def forward(self, x, training=True):
+        for layer in self.layers:
+            x = layer.forward(x, training)
+        return x
+
+    def backward(self, dy):
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy)
+        return dy
+
+    def activations(self, x, training=False):
+        """Inputs and outputs of every layer: a list of ``len(layers) + 1`` arrays, the first is ``x``."""
+        outputs = [x]
+        for layer in self.layers:
+            outputs.append(layer.forward(outputs[-1], training))
+        return outputs
+
+
+def softmax_cross_entropy(logits, labels):
+    """Mean cross-entropy of softmax probabilities, and its gradient.
+
+    Implements {eq}`eq-cross-entropy`.
+
+    Parameters
+    ----------
+    logits : array (N, classes)
+    labels : int array (N,)
+
+    Returns
+    -------
+    loss : float
+    dlogits : array (N, classes), dtype of logits
+    """
+    rows = np.arange(len(logits))
+    shifted = logits - logits.max(1, keepdims=True)  # exp never overflows, the softmax is the same
+    log_prob = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    dlogits = np.exp(log_prob)
+    dlogits[rows, labels] -= 1
+    return float(-log_prob[rows, labels].mean()), dlogits / len(logits)
+
+
+def accuracy(net, x, labels):
+    """Share of samples classified right in evaluation mode, from 0 to 1."""
+    return float((net.forward(x, training=False).argmax(1) == labels).mean())
+
+
+def sgd_step(net, lr):
+    """One step of plain stochastic gradient descent, in place: ``param -= lr * grad``."""
+    for layer in net.layers:
+        for name, param in layer.params.items():
+            param -= lr * layer.grads[name].astype(param.dtype)
+
+
+def fit(net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, progress=False):
+    """Train with plain SGD on random mini-batches.
+
+    Parameters
+    ----------
+    net : Sequential
+        Changed in place.
+    x : array (N, features)
+    labels : int array (N,)
+    lr : float
+    steps : int
+    validation : (array, int array)
+        Inputs and labels on which the accuracy is taken.
+    batch, every, seed : int
+        Batch size, steps between two evaluations, seed of the order of the samples.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of dict
+        One row per evaluation: ``step``, ``loss`` (of the last mini-batch), ``accuracy``. Training stops at a loss
+        that is not finite: the last row then has ``loss`` NaN and the accuracy of chance, 1 / classes.
+
+    Raises
+    ------
+    ValueError
+        If the number of labels differs from the number of samples, or fewer samples than one batch are given.
+    """
+    if len(x) != len(labels) or len(x) < batch:
+        raise ValueError(
+            f"x {x.shape} and labels {labels.shape} must have one length, at least batch = {batch}"
+        )
+    rng = np.random.default_rng(seed)
+    history, order = [], np.empty(0, int)
+    for step in tqdm(range(1, steps + 1), disable=not progress, desc=f"lr {lr:g}", leave=False):
+        if len(order) < batch:  # a new epoch; a ragged last batch is left out
+            order = rng.permutation(len(x))
+        chosen, order = order[:batch], order[batch:]
+        logits = net.forward(x[chosen])
+        loss, dlogits = softmax_cross_entropy(logits, labels[chosen])
+        if not np.isfinite(loss):
+            history.append({"step": step, "loss": float("nan"), "accuracy": 1 / logits.shape[1]})
+            break
+        net.backward(dlogits)
+        sgd_step(net, lr)
+        if step % every == 0 or step == steps:
+            history.append({"step": step, "loss": loss, "accuracy": accuracy(net, *validation)})
+    return history
+
+
+def mlp(sizes, seed=0, activation=Sigmoid, norm=None):
+    """A multilayer perceptron: Linear, norm, activation for each hidden layer, then Linear.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, hidden widths, classes.
+    seed : int
+        Of the initial weights: the same seed gives the same weights with and without ``norm``.
+    activation : class of Layer
+    norm : callable, optional
+        ``norm(channels) -> Layer``, such as `BatchNorm`.
+    """
+    rng = np.random.default_rng(seed)
+    layers = []
+    for inputs, outputs in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers.append(Linear(inputs, outputs, rng))
+        if norm is not None:
+            layers.append(norm(outputs))
+        layers.append(activation())
+    return Sequential([*layers, Linear(sizes[-2], sizes[-1], rng)])
+
+
+def sick_net(norm=None, seed=0):
+    """The net of ``start-here``: 784 inputs, six hidden layers of 100 sigmoids, 10 classes. It does not learn."""
+    return mlp([784, *[100] * 6, 10], seed=seed, norm=norm)
+
+
+def pixels(images):
+    """Images (N, 28, 28) of bytes as float32 vectors (N, 784), shifted and scaled to about mean 0, variance 1.
+
+    The two constants are the mean and standard deviation of MNIST's pixels, rounded.
+    """
+    return ((images.reshape(len(images), -1) / 255 - 0.13) / 0.31).astype(np.float32)
