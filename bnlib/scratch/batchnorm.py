@@ -241,7 +241,5 @@ def _std(var, eps):
     if np.any(var < 0):
         raise ValueError(f"var must not be negative, got {var.min()}")
     if np.any(var + eps == 0):
-        raise ValueError(
-            f"eps = 0 needs a positive variance: channels {np.flatnonzero(var == 0)} are constant"
-        )
+        raise ValueError(f"eps = 0 needs a positive variance: channels {np.flatnonzero(var == 0)} are constant")
     return np.sqrt(var + eps)

@@ -11,9 +11,7 @@ def count(x):
 def check_float(name, a):
     a = np.asarray(a)
     if a.dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"{name} must be float32 or float64, got {a.dtype}: convert it with {name}.astype(...)"
-        )
+        raise TypeError(f"{name} must be float32 or float64, got {a.dtype}: convert it with {name}.astype(...)")
     if not np.isfinite(a).all():
         raise ValueError(f"{name} of shape {a.shape} holds {np.sum(~np.isfinite(a))} NaN or infinite values")
     return a
@@ -40,9 +38,7 @@ def check_channels(x, **vectors):
     for name, v in vectors.items():
         v = check_float(name, v)
         if v.shape != channels:
-            raise ValueError(
-                f"{name} must have shape {channels}, one entry per channel of {x.shape}, got {v.shape}"
-            )
+            raise ValueError(f"{name} must have shape {channels}, one entry per channel of {x.shape}, got {v.shape}")
         checked.append(v.astype(np.float64))
     return checked
 

@@ -82,9 +82,7 @@ class BatchNorm(Layer):
         A learner's functions, with the signatures of `batchnorm_forward` and `batchnorm_backward`.
     """
 
-    def __init__(
-        self, channels, eps=1e-5, momentum=0.1, forward=batchnorm_forward, backward=batchnorm_backward
-    ):
+    def __init__(self, channels, eps=1e-5, momentum=0.1, forward=batchnorm_forward, backward=batchnorm_backward):
         super().__init__()
         self.params["gamma"] = np.ones(channels, np.float32)
         self.params["beta"] = np.zeros(channels, np.float32)

@@ -100,9 +100,7 @@ def fit(net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, pr
         If the number of labels differs from the number of samples, or fewer samples than one batch are given.
     """
     if len(x) != len(labels) or len(x) < batch:
-        raise ValueError(
-            f"x {x.shape} and labels {labels.shape} must have one length, at least batch = {batch}"
-        )
+        raise ValueError(f"x {x.shape} and labels {labels.shape} must have one length, at least batch = {batch}")
     rng = np.random.default_rng(seed)
     history, order = [], np.empty(0, int)
     for step in tqdm(range(1, steps + 1), disable=not progress, desc=f"lr {lr:g}", leave=False):

@@ -1,0 +1,92 @@
+"""One style for every figure of the book. A colour has one meaning everywhere.
+
+The book draws on white; the pages turn a figure dark by inverting its lightness and keeping its hues
+(``book/_static/course.css``), so black marks become white and no figure is drawn twice.
+"""
+
+import matplotlib as mpl
+from cycler import cycler
+
+# The Okabe-Ito palette, safe for colour-blind readers; line styles repeat what the colour says.
+COLORS = {
+    "none": "#7f7f7f",  # no normalization
+    "batchnorm": "#0072B2",
+    "variant": "#D55E00",  # a disturbed or changed batch norm
+    "dropout": "#009E73",
+    "other": "#CC79A7",  # other normalizers
+    "theory": "#000000",  # a bound or a prediction
+}
+LINES = {"none": "--", "batchnorm": "-", "variant": "-.", "dropout": ":", "other": (0, (5, 1, 1, 1)), "theory": "--"}
+WIDTH = 7.0  # inches
+
+STYLE = {
+    "figure.figsize": (WIDTH, 3.6),
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.labelsize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "axes.prop_cycle": cycler(color=list(COLORS.values())),
+    "image.cmap": "gray_r",
+}
+
+
+def use_style():
+    """Make the style the default for all figures of this notebook."""
+    mpl.rcParams.update(STYLE)
+
+
+def look(kind):
+    """Colour and line style of one kind of curve, as keyword arguments for ``ax.plot``.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `COLORS`.
+    """
+    if kind not in COLORS:
+        raise ValueError(f"no colour is fixed for {kind!r}: use one of {', '.join(COLORS)}")
+    return {"color": COLORS[kind], "linestyle": LINES[kind]}
+
+
+def batch_as_points(ax, x, y, center, spread):
+    """A batch of one channel: inputs on the upper line, outputs on the lower one, a thin line joining each pair.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Cleared of ticks and spines.
+    x, y : array (m,)
+        Inputs and outputs.
+    center, spread : float
+        Mean and standard deviation of the inputs, drawn as a triangle and a bar.
+    """
+    high, low = 1.0, 0.0
+    left, right = min(-10, x.min() - 2), max(40, x.max() + 2)
+    scale = (right - left) / 12  # outputs from -6 to 6 fill the same width
+    place = (right + left) / 2 + scale * y
+    ax.set(xlim=(left, right), ylim=(-0.55, 1.6), yticks=[], xticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    for level in (high, low):
+        ax.axhline(level, color="#b0b0b0", linewidth=1, zorder=0)
+    ax.plot([center - spread, center + spread], [high + 0.24] * 2, color="black", linewidth=3)
+    ax.plot(center, high + 0.24, marker="v", color="black", markersize=10)
+    ax.text(center, high + 0.36, f"mean {center:.2f}, std {spread:.2f}", ha="center")
+    for tick in range(-6, 7, 2):
+        ax.text((right + left) / 2 + scale * tick, low - 0.4, f"{tick}", ha="center", color="#555555")
+    for i in range(len(x)):
+        ax.plot([x[i], place[i]], [high, low], color="#b0b0b0", linewidth=1, zorder=0)
+        for at, level, color in ((x[i], high, COLORS["none"]), (place[i], low, COLORS["batchnorm"])):
+            ax.plot(at, level, "o", color=color, markersize=16)
+            ax.text(at, level - 0.01, str(i + 1), color="white", ha="center", va="center", fontsize=10)
+    ax.text(left, high + 0.13, "inputs x", color="#555555")
+    ax.text(left, low + 0.13, "outputs y", color=COLORS["batchnorm"])

@@ -1,0 +1,473 @@
+"""The checker accepts what is right, names what it knows, and rejects the rest with the case that fails."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bnlib.exercises import Feedback, check
+from bnlib.exercises.attempt import Problem, attempt
+from bnlib.exercises.check import EXERCISES, agree, makes
+from bnlib.scratch.batchnorm import (
+    RunningStatistics,
+    batchnorm_backward,
+    batchnorm_backward_staged,
+    batchnorm_forward,
+    fold,
+)
+from bnlib.scratch.gradcheck import scaled_error
+
+VERSIONS = [
+    pytest.param(name, slug, version, id=f"{name}/{slug}/{version.__name__}")
+    for name, exercise in EXERCISES.items()
+    for slug, mistake in exercise.mistakes.items()
+    for version in mistake.versions
+]
+each_exercise = pytest.mark.parametrize("name", EXERCISES)
+
+
+def axes_of(x):
+    return (0, *range(2, x.ndim))
+
+
+def along_channels(v, x):
+    return v.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def outcomes(exercise, answer, expected):
+    return [attempt(exercise, case, answer, right) for case, right in zip(exercise.cases, expected, strict=True)]
+
+
+def references(exercise):
+    return [attempt(exercise, case, exercise.reference) for case in exercise.cases]
+
+
+# What passes
+
+
+@each_exercise
+def test_reference_passes(name):
+    feedback = check(name, EXERCISES[name].reference)
+    assert feedback.passed
+    assert feedback.mistake is None
+    assert f"all {len(EXERCISES[name].cases)} cases" in feedback.message
+
+
+def forward_channels_last(x, gamma, beta, eps=1e-5):
+    """Right, by another way: channels to the end, two passes, plain float32 where x is float32."""
+    moved = np.moveaxis(x, 1, -1)
+    flat = moved.reshape(-1, x.shape[1])
+    var = np.var(flat, axis=0)
+    y = (flat - flat.mean(0)) * (gamma / np.sqrt(var + eps)) + beta
+    return np.moveaxis(y.reshape(moved.shape), -1, 1), {"var": var}
+
+
+def backward_staged(dy, cache):
+    grads = batchnorm_backward_staged(dy, cache)
+    return [grads["dx"], grads["dgamma"], grads["dbeta"]]
+
+
+def backward_by_projection(dy, cache):
+    """Right, by another way: remove from gamma * dy its parts along 1 and x_hat, channel by channel."""
+    dx, (dgamma, dbeta) = np.empty_like(dy), np.empty((2, dy.shape[1]))
+    for c in range(dy.shape[1]):
+        g, h = cache.gamma[c] * dy[:, c].ravel(), cache.x_hat[:, c].ravel()
+        dgamma[c], dbeta[c] = np.vdot(dy[:, c], cache.x_hat[:, c]), np.sum(dy[:, c])
+        projected = g - g.mean() - h * (g @ h) / g.size
+        dx[:, c] = (projected / np.sqrt(cache.var[c] + cache.eps)).reshape(dy[:, c].shape)
+    return dx, dgamma, dbeta
+
+
+class StatisticsAsProperties:
+    """Right, by another way: keeps sums, has mean and var as properties."""
+
+    def __init__(self, momentum, channels):
+        self.momentum, self.count = momentum, 0
+        self._mean, self._var = np.zeros(channels), np.ones(channels)
+
+    mean = property(lambda self: self._mean)
+    var = property(lambda self: self._var)
+
+    def update(self, x):
+        self.count += 1
+        w = self.momentum if self.momentum is not None else 1 / self.count
+        self._mean += w * (x.mean(axes_of(x)) - self._mean)  # in place: earlier readers must have copied
+        self._var += w * (x.var(axes_of(x), ddof=1) - self._var)
+
+
+def fold_by_probing(weight, bias, gamma, beta, mean, var, eps=1e-5):
+    scale = gamma / np.sqrt(var + eps)
+    shift = beta - mean * scale
+    return np.einsum("o...,o->o...", weight, scale), shift if bias is None else shift + bias * scale
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("batchnorm-forward", forward_channels_last),
+        ("batchnorm-backward", backward_staged),
+        ("batchnorm-backward", backward_by_projection),
+        ("running-statistics", StatisticsAsProperties),
+        ("fold", fold_by_probing),
+    ],
+)
+def test_right_answer_written_differently_passes(name, answer):
+    feedback = check(name, answer)
+    assert feedback.passed, feedback
+
+
+def test_cache_of_the_forward_answer_is_not_judged():
+    assert check("batchnorm-forward", lambda *args: (batchnorm_forward(*args)[0], None)).passed
+
+
+# The catalogue
+
+
+@pytest.mark.parametrize(("name", "slug", "version"), VERSIONS)
+def test_known_mistake_is_named(name, slug, version):
+    feedback = check(name, version)
+    assert not feedback.passed
+    assert feedback.mistake == slug
+    assert feedback.message.startswith(EXERCISES[name].mistakes[slug].message)
+
+
+@each_exercise
+def test_catalogue_has_six_mistakes_with_messages_of_their_own(name):
+    messages = [mistake.message for mistake in EXERCISES[name].mistakes.values()]
+    assert len(messages) >= 6
+    assert len(set(messages)) == len(messages)
+    assert all(40 < len(message) < 400 for message in messages)
+    assert all(message.count("`") % 2 == 0 for message in messages)
+
+
+@each_exercise
+def test_mistakes_are_told_apart(name):
+    """No wrong version passes for another mistake, and values differ by far more than the tolerance."""
+    exercise = EXERCISES[name]
+    expected = references(exercise)
+    known = [(slug, v) for slug, mistake in exercise.mistakes.items() for v in mistake.versions]
+    known = [("right", exercise.reference), *known]
+    results = {version: outcomes(exercise, version, expected) for _, version in known}
+    for (slug_a, a), (slug_b, b) in itertools.permutations(known, 2):
+        if slug_a == slug_b:
+            continue
+        assert slug_a == "right" or not makes(exercise, a, expected, results[b]), f"{b.__name__} passes for {slug_a}"
+        assert any(
+            not agree(case._replace(tolerance=max(1e-6, 3 * case.tolerance)), u, v)
+            for case, u, v in zip(exercise.cases, results[a], results[b], strict=True)
+        ), f"{a.__name__} and {b.__name__} hardly differ"
+
+
+def test_a_second_message_for_a_mistake_is_refused():
+    with pytest.raises(ValueError, match="already has a message"):
+        EXERCISES["fold"].mistake("eps-forgotten", "again")(fold)
+
+
+# Mistakes as a student writes them
+
+
+def forward_with(var_of, x_hat_of=lambda xc, var, eps: xc / np.sqrt(var + eps)):
+    def answer(x, gamma, beta, eps):
+        mu = x.mean(axes_of(x), keepdims=True)
+        x_hat = x_hat_of(x - mu, var_of(x, mu), eps)
+        return along_channels(gamma, x) * x_hat + along_channels(beta, x), None
+
+    return answer
+
+
+def forward_loop_over_samples(x, gamma, beta, eps):
+    rows = [(row - row.mean()) / np.sqrt(row.var() + eps) for row in x]
+    return along_channels(gamma, x) * np.stack(rows) + along_channels(beta, x), None
+
+
+def forward_not_reshaped(x, gamma, beta, eps):
+    mu = x.mean(axes_of(x), keepdims=True)
+    return gamma * (x - mu) / np.sqrt(x.var(axes_of(x), keepdims=True) + eps) + beta, None
+
+
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        (forward_with(lambda x, mu: x.var(axes_of(x), keepdims=True, ddof=1)), "unbiased-variance"),
+        (forward_with(lambda x, mu: (x**2).mean(axes_of(x), keepdims=True) - mu**2), "float32-cancellation"),
+        (forward_with(lambda x, mu: abs((x * x - mu * mu).mean(axes_of(x), keepdims=True))), "float32-cancellation"),
+        (forward_with(lambda x, mu: x.std(axes_of(x), keepdims=True)), None),
+        (forward_loop_over_samples, "per-sample"),
+        (forward_not_reshaped, "conv-unsupported"),
+    ],
+)
+def test_forward_mistakes_as_students_write_them(answer, slug):
+    feedback = check("batchnorm-forward", answer)
+    assert not feedback.passed
+    assert feedback.mistake == slug
+
+
+def backward_staged_with(half=0.5, twice=2, mean_path=1, eps=1.0):
+    def answer(dy, cache):
+        axes, m = axes_of(dy), dy.size // dy.shape[1]
+        std = along_channels(np.sqrt(cache.var + eps * cache.eps), dy)
+        dx_hat = dy * along_channels(cache.gamma, dy)
+        dvar = -half * (dx_hat * cache.xc).sum(axes, keepdims=True) / std**3
+        dxc = dx_hat / std + twice * cache.xc * dvar / m
+        dx = dxc - mean_path * dxc.mean(axes, keepdims=True)
+        return dx, (dy * cache.x_hat).sum(axes), dy.sum(axes)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("changes", "slug"),
+    [
+        ({"half": 1}, "variance-path-factor"),
+        ({"twice": 1}, "variance-path-factor"),
+        ({"half": 0}, "variance-path-missing"),
+        ({"half": -0.5}, "sign-flipped"),
+        ({"mean_path": 0}, "mean-path-missing"),
+        ({"mean_path": 0, "half": 0}, "statistics-as-constants"),
+        ({"eps": 0}, "eps-forgotten"),
+        ({"half": 0.3}, None),
+    ],
+)
+def test_backward_mistakes_as_students_write_them(changes, slug):
+    assert check("batchnorm-backward", backward_staged_with()).passed
+    feedback = check("batchnorm-backward", backward_staged_with(**changes))
+    assert not feedback.passed
+    assert feedback.mistake == slug
+
+
+def test_a_named_mistake_still_shows_the_exception():
+    message = check("batchnorm-forward", forward_not_reshaped).message
+    assert "(C,) to (1, C, 1, 1)" in message
+    assert "ValueError: operands could not be broadcast" in message
+    assert "x (4, 3, 2, 5)" in message
+
+
+# Unknown mistakes
+
+
+def double(outputs):
+    return tuple(2.5 * np.asarray(value) for value in outputs)
+
+
+class Doubled(RunningStatistics):
+    def update(self, x):
+        super().update(2.5 * x)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "parts"),
+    [
+        (
+            "batchnorm-forward",
+            lambda *a: (2.5 * batchnorm_forward(*a)[0], None),
+            ["`y[0, 0]`", "-1.75", "-4.375", "x (6, 1)"],
+        ),
+        (
+            "batchnorm-backward",
+            lambda *a: double(batchnorm_backward(*a)),
+            ["`dx[0, 0]`", "dy (6, 1)", "cache (6, 1)"],
+        ),
+        ("running-statistics", Doubled, ["`mean[0]` should be 1, yours is 2.5", "momentum 0.1", "batches (6, 1)"]),
+        ("fold", lambda *a: double(fold(*a)), ["`weight[0, 0]`", "weight (3, 3)", "bias (3,)", "eps 1e-05"]),
+    ],
+)
+def test_unknown_mistake_is_rejected_with_the_failing_case(name, answer, parts):
+    feedback = check(name, answer)
+    assert not feedback.passed
+    assert feedback.mistake is None
+    for part in parts:
+        assert part in feedback.message
+
+
+def test_a_difference_in_late_digits_is_shown():
+    feedback = check("batchnorm-forward", lambda *a: ((1 + 1e-7) * batchnorm_forward(*a)[0], None))
+    should, yours = feedback.message.split(" should be ")[1].split(". 6 of 6")[0].split(", yours is ")
+    assert should != yours
+
+
+def test_a_difference_in_the_last_output_only_is_found():
+    def wrong_beta(*args):
+        dx, dgamma, dbeta = batchnorm_backward(*args)
+        return dx, dgamma, dbeta + 1
+
+    assert "`dbeta[0]`" in check("batchnorm-backward", wrong_beta).message
+
+
+# Problems of every exercise
+
+
+@each_exercise
+@pytest.mark.parametrize("value", [None, 3, np.ones(3), (1, 2), "y"])
+def test_what_cannot_be_called(name, value):
+    feedback = check(name, value)
+    assert feedback.mistake == "not-callable"
+    assert type(value).__name__ in feedback.message
+
+
+def test_an_exception_becomes_help():
+    def answer(x, gamma, beta, eps):
+        return x.men(0), None
+
+    feedback = check("batchnorm-forward", answer)
+    assert feedback.mistake == "raised"
+    for part in ("AttributeError", "'men'", "return x.men(0), None", "x (6, 1)", "batchnorm_forward(x, gamma, beta"):
+        assert part in feedback.message
+
+
+@each_exercise
+def test_wrong_signature_shows_how_it_is_called(name):
+    feedback = check(name, lambda: None)
+    assert feedback.mistake == "raised"
+    assert EXERCISES[name].usage in feedback.message
+
+
+@each_exercise
+def test_exit_is_caught_and_interrupt_is_not(name):
+    def leave(*args):
+        raise SystemExit(1)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    assert check(name, leave).mistake == "raised"
+    with pytest.raises(KeyboardInterrupt):
+        check(name, interrupt)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda dx, dg, db: dx, "one ndarray"),
+        (lambda dx, dg, db: (dx, dg), "2 values"),
+        (lambda *g: None, "NoneType"),
+    ],
+)
+def test_wrong_number_of_values(returned, said):
+    feedback = check("batchnorm-backward", lambda *a: returned(*batchnorm_backward(*a)))
+    assert feedback.mistake == "wrong-number"
+    assert said in feedback.message
+    assert "dx, dgamma, dbeta" in feedback.message
+
+
+@pytest.mark.parametrize(
+    ("change", "slug", "said"),
+    [
+        (lambda y: y.T, "wrong-shape", "(1, 6), expected (6, 1)"),
+        (lambda y: y.mean(0), "wrong-shape", "(1,), expected (6, 1)"),
+        (lambda y: y.astype(np.float64), "wrong-dtype", "float64, expected float32"),
+        (lambda y: y.astype(int), "wrong-dtype", "int64, expected float64"),
+        (lambda y: None, "wrong-dtype", "object"),
+        (lambda y: [y, [y]], "wrong-dtype", "not an array of numbers"),
+        (lambda y: "y", "wrong-dtype", "not an array of numbers"),
+        (lambda y: y / 0, "not-finite", "6 NaN or infinite values out of 6"),
+        (lambda y: np.where(y > y.min(), y, np.nan), "not-finite", "1 NaN"),
+    ],
+)
+def test_unfit_outputs(change, slug, said):
+    feedback = check("batchnorm-forward", lambda *a: (change(batchnorm_forward(*a)[0]), None))
+    assert feedback.mistake == slug
+    assert said in feedback.message
+
+
+def test_mutated_input_is_named():
+    def answer(x, gamma, beta, eps):
+        result = batchnorm_forward(x, gamma, beta, eps)
+        x -= x.mean()
+        return result
+
+    feedback = check("batchnorm-forward", answer)
+    assert feedback.mistake == "mutates-input"
+    assert "`x`" in feedback.message
+    assert check("batchnorm-forward", batchnorm_forward).passed  # the cases are as they were
+
+
+def test_mutated_cache_and_batches_are_named():
+    def backward(dy, cache):
+        result = batchnorm_backward(dy, cache)
+        cache.x_hat[:] = 0
+        return result
+
+    class Greedy(RunningStatistics):
+        def update(self, x):
+            super().update(x)
+            x[:] = 0
+
+    assert "`cache`" in check("batchnorm-backward", backward).message
+    assert check("running-statistics", Greedy).mistake == "mutates-input"
+
+
+def test_missing_count_attribute_is_named():
+    class Uncounted:
+        def __init__(self, momentum, channels):
+            self.inner = RunningStatistics(momentum, channels)
+
+        def update(self, x):
+            self.inner.update(x)
+            self.mean, self.var = self.inner.mean, self.inner.var
+
+    assert check("running-statistics", Uncounted).mistake == "count-not-kept"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("batchnorm-forwrd", "batchnorm-forward"), ("Fold", "fold")])
+def test_unknown_exercise_lists_the_names(name, meant):
+    with pytest.raises(ValueError, match=f"Did you mean '{meant}'") as error:
+        check(name, fold)
+    assert all(known in str(error.value) for known in EXERCISES)
+
+
+def test_unknown_exercise_far_from_all_names():
+    with pytest.raises(ValueError, match="there is no exercise None. The exercises are"):
+        check(None, fold)
+
+
+# How it shows itself
+
+
+def test_text_and_box():
+    right = Feedback(True, None, "All agree.")
+    wrong = Feedback(False, "raised", "Use `a<b>` & <script>alert(1)</script>.")
+    assert str(right) == repr(right) == "Right. All agree."
+    assert str(wrong).startswith("Not yet. Use")
+    assert 'class="bn-feedback bn-right"' in right._repr_html_()
+    assert "<strong>Right.</strong> All agree." in right._repr_html_()
+    box = wrong._repr_html_()
+    assert 'class="bn-feedback bn-wrong"' in box
+    assert "<strong>Not yet.</strong>" in box
+    assert "<script>" not in box
+    assert "<code>a&lt;b&gt;</code> &amp; &lt;script&gt;" in box
+    assert "background" not in box  # text and ground are the page's, light or dark
+
+
+def test_import_is_light():
+    heavy = ("torch", "matplotlib", "ipywidgets", "pandas")
+    code = f"import sys, bnlib.exercises; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# The cases themselves
+
+
+@each_exercise
+def test_references_are_clean(name):
+    """No case is degenerate: outputs are finite and the reference is far from zero everywhere it is judged."""
+    exercise = EXERCISES[name]
+    for case, arrays in zip(exercise.cases, references(exercise), strict=True):
+        assert not isinstance(arrays, Problem), arrays
+        assert all(np.isfinite(a).all() and np.abs(a).max() > 1e-3 for a in arrays)
+        assert not isinstance(attempt(exercise, case, exercise.reference, arrays), Problem)
+
+
+def test_tolerance_of_the_float32_case():
+    """Plain float32, two passes, stays a factor of five inside it; the cancelling formula is far outside."""
+    exercise = EXERCISES["batchnorm-forward"]
+    case = exercise.cases[-1]
+    assert case.rough
+    right = attempt(exercise, case, batchnorm_forward)
+    plain = attempt(exercise, case, forward_channels_last)
+    cancelled = attempt(exercise, case, exercise.mistakes["float32-cancellation"].versions[0])
+    assert plain[0].dtype == np.float32
+    assert scaled_error(plain[0], right[0]) < case.tolerance / 5
+    assert scaled_error(cancelled[0], right[0]) > 0.3
