@@ -70,8 +70,8 @@ def batch_as_points(ax, x, y, center, spread):
         Mean and standard deviation of the inputs, drawn as a triangle and a bar.
     """
     high, low = 1.0, 0.0
-    left, right = min(-10, x.min() - 2), max(40, x.max() + 2)
-    scale = (right - left) / 12  # outputs from -6 to 6 fill the same width
+    left, right = min(0, x.min()) - 1, max(30, x.max()) + 1
+    scale = (right - left) / 10  # outputs from -5 to 5 fill the same width
     place = (right + left) / 2 + scale * y
     ax.set(xlim=(left, right), ylim=(-0.55, 1.6), yticks=[], xticks=[])
     ax.grid(False)
@@ -81,7 +81,7 @@ def batch_as_points(ax, x, y, center, spread):
     ax.plot([center - spread, center + spread], [high + 0.24] * 2, color="black", linewidth=3)
     ax.plot(center, high + 0.24, marker="v", color="black", markersize=10)
     ax.text(center, high + 0.36, f"mean {center:.2f}, std {spread:.2f}", ha="center")
-    for tick in range(-6, 7, 2):
+    for tick in range(-4, 5, 2):
         ax.text((right + left) / 2 + scale * tick, low - 0.4, f"{tick}", ha="center", color="#555555")
     for i in range(len(x)):
         ax.plot([x[i], place[i]], [high, low], color="#b0b0b0", linewidth=1, zorder=0)

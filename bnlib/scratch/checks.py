@@ -3,6 +3,10 @@
 import numpy as np
 
 
+class NotFinite(ValueError):
+    """A value is NaN or infinite: bad input, or a training run that has diverged."""
+
+
 def count(x):
     """Values per channel, m."""
     return x.size // x.shape[1]
@@ -13,7 +17,7 @@ def check_float(name, a):
     if a.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, got {a.dtype}: convert it with {name}.astype(...)")
     if not np.isfinite(a).all():
-        raise ValueError(f"{name} of shape {a.shape} holds {np.sum(~np.isfinite(a))} NaN or infinite values")
+        raise NotFinite(f"{name} of shape {a.shape} holds {np.sum(~np.isfinite(a))} NaN or infinite values")
     return a
 
 

@@ -46,8 +46,8 @@ def scaled_error(a, b):
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         raise ValueError(f"cannot compare shapes {a.shape} and {b.shape}")
-    scale = max(np.abs(a).max(), np.abs(b).max())
-    return float(np.abs(a - b).max() / scale) if scale > 0 else 0.0
+    scale = np.maximum(np.abs(a), np.abs(b)).max()  # NaN where an entry is NaN, and so is the error then
+    return float(np.abs(a - b).max() / scale) if scale != 0 else 0.0
 
 
 def elementwise_error(a, b):

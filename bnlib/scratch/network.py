@@ -3,6 +3,7 @@
 import numpy as np
 from tqdm.auto import tqdm
 
+from .checks import NotFinite, check_float
 from .layers import Linear, Sigmoid
 
 
@@ -101,21 +102,25 @@ def fit(net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, pr
     """
     if len(x) != len(labels) or len(x) < batch:
         raise ValueError(f"x {x.shape} and labels {labels.shape} must have one length, at least batch = {batch}")
+    check_float("x", x)
     rng = np.random.default_rng(seed)
     history, order = [], np.empty(0, int)
     for step in tqdm(range(1, steps + 1), disable=not progress, desc=f"lr {lr:g}", leave=False):
         if len(order) < batch:  # a new epoch; a ragged last batch is left out
             order = rng.permutation(len(x))
         chosen, order = order[:batch], order[batch:]
-        logits = net.forward(x[chosen])
-        loss, dlogits = softmax_cross_entropy(logits, labels[chosen])
-        if not np.isfinite(loss):
-            history.append({"step": step, "loss": float("nan"), "accuracy": 1 / logits.shape[1]})
+        try:
+            loss, dlogits = softmax_cross_entropy(net.forward(x[chosen]), labels[chosen])
+            if not np.isfinite(loss):
+                raise NotFinite(f"the loss is {loss}")
+            net.backward(dlogits)
+            sgd_step(net, lr)
+            if step % every == 0 or step == steps:
+                history.append({"step": step, "loss": loss, "accuracy": accuracy(net, *validation)})
+        except NotFinite:  # diverged: a result, not an error
+            classes = len(net.layers[-1].params["bias"])
+            history.append({"step": step, "loss": float("nan"), "accuracy": 1 / classes})
             break
-        net.backward(dlogits)
-        sgd_step(net, lr)
-        if step % every == 0 or step == steps:
-            history.append({"step": step, "loss": loss, "accuracy": accuracy(net, *validation)})
     return history
 
 

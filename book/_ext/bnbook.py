@@ -10,7 +10,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "bnlib" / "page"
 EVIDENCE = ("derived", "reproduced here", "not reproduced here", "reported", "disputed")
 # MathJax parts that no page asks for: other output and input formats, builds for servers
-UNUSED_MATHJAX = ("*-svg*.js", "mml-*.js", "tex-mml-*.js", "tex-chtml-full*.js", "node-main.js", "latest.js", "adaptors")
+UNUSED_MATHJAX = (
+    "*-svg*.js",
+    "mml-*.js",
+    "tex-mml-*.js",
+    "tex-chtml-full*.js",
+    "node-main.js",
+    "latest.js",
+    "adaptors",
+)
 
 
 def evidence_role(name, rawtext, text, lineno, inliner, options=None, content=None):

@@ -84,15 +84,19 @@ def prepare_kernels(root):
 def execute(page):
     """Run one chapter in its folder. Returns the executed notebook, its seconds, and what went wrong or ''."""
     notebook, start = copy.deepcopy(page.notebook), time.perf_counter()
+    source = "(the kernel did not start)"
+
+    def note(cell, **_):
+        nonlocal source
+        source = cell.source
+
     try:
-        options = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
+        options = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"], "on_cell_start": note}
         error = single_nb_execution(notebook, str(page.path.parent), CELL_SECONDS, False, **options).err
     except Exception as problem:  # the kernel died or did not start
         error = problem
     if error is None:
         return notebook, time.perf_counter() - start, ""
-    ran = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count]
-    source = ran[-1].source if ran else "(before the first cell)"
     text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).strip().splitlines()
     if not hasattr(error, "traceback"):
         text = [f"{type(error).__name__}: {text[0] if text else ''}"]
@@ -108,14 +112,15 @@ def execute_all(pages, cache):
     try:
         for count, future in enumerate(as_completed(running), 1):
             page, (notebook, seconds, problem) = running[future], future.result()
-            print(f"[{count}/{len(pages)}] {page.title}  {seconds:.1f} s{'  FAILED' * bool(problem)}", flush=True)
+            line = f"[{count}/{len(pages)}] {page.title}  {seconds:.1f} s"
             if problem:
                 failed.append(page.title)
-                print("    " + problem.replace("\n", "\n    "), flush=True)
+                print(f"{line}  FAILED\n    " + problem.replace("\n", "\n    "), flush=True)
             else:
                 record = {"execution_seconds": seconds, "key": page.key, "executed": time.time()}
                 bundle = CacheBundleIn(notebook, str(page.path), data=record)
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                print(line, flush=True)  # from here on a killed build keeps it
     except KeyboardInterrupt:
         print("\nInterrupted. The chapters that were finished are kept.", flush=True)
         os._exit(130)  # waits for no thread; a kernel ends when its parent is gone
@@ -126,14 +131,16 @@ def execute_all(pages, cache):
 def fetch_data(root, names):
     """Fetch and check the data sets that chapters name; returns whether one was new here."""
     before = [available(name) for name in names]
-    for name in names:
+    for name, here in zip(names, before, strict=True):
+        if not here:
+            print(f"Fetching the data set {name}", flush=True)
         command = [sys.executable, "-m", "bnlib", "data", "fetch", name]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        if done.returncode and name == "mnist5k":
-            raise Stop(f"the data set {name} cannot be had: {(done.stderr.strip() or '?').splitlines()[-1]}")
         if done.returncode:
-            print(f"Note: {name} cannot be had now, the chapters fall back to mnist5k. To see why, or to try again:")
-            print(f"  .venv/bin/python -m bnlib data fetch {name}")
+            why = (done.stderr.strip() or "?").splitlines()[-1]
+            if name == "mnist5k":
+                raise Stop(f"the data set mnist5k cannot be had: {why}")
+            print(f"Note: {name} cannot be had now, chapters fall back to mnist5k ({why})")
     return before != [available(name) for name in names]
 
 

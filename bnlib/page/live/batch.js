@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const SIX = [3, 8, 9, 11, 14, 15], LOW = -10, HIGH = 40, EPS = 1e-5;
+  const SIX = [3, 8, 9, 11, 14, 15], LOW = 0, HIGH = 30, EPS = 1e-5;
   const INPUT = "#7f7f7f", OUTPUT = "#0072B2";
 
   function forward(x, gamma, beta, eps) {
@@ -60,8 +60,8 @@
     }
 
     function render() {
-      const width = Math.max(280, host.clientWidth), height = 240, up = 88, down = 180;
-      const at = (v) => 16 + ((v - LOW) / (HIGH - LOW)) * (width - 32), out = (v) => width / 2 + (v * (width - 32)) / 12;
+      const width = Math.max(280, host.clientWidth), height = 240, up = 88, down = 180, radius = width < 480 ? 9 : 12;
+      const at = (v) => 16 + ((v - LOW) / (HIGH - LOW)) * (width - 32), out = (v) => width / 2 + (v * (width - 32)) / 10;
       const { y, mu, variance } = forward(x, state.gamma, state.beta, EPS), std = Math.sqrt(variance);
       svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       svg.setAttribute("height", height);
@@ -73,11 +73,12 @@
       tag(marks, "path", { d: `M${at(mu) - 8} 36h16l-8 14z`, fill: "black" });
       const words = `mean ${mu.toFixed(2)}, std ${std.toFixed(2)}`, half = 4 * words.length;
       tag(marks, "text", { x: Math.min(width - half, Math.max(half, at(mu))), y: 24, "text-anchor": "middle" }, words);
-      for (let tick = -6; tick <= 6; tick += 2) tag(marks, "text", { x: Math.min(width - 8, Math.max(8, out(tick))), y: down + 38, "text-anchor": "middle", class: "bn-quiet" }, tick);
+      for (let tick = -4; tick <= 4; tick += 2) tag(marks, "text", { x: Math.min(width - 8, Math.max(8, out(tick))), y: down + 38, "text-anchor": "middle", class: "bn-quiet" }, tick);
       y.forEach((v, i) => {
         tag(marks, "line", { x1: at(x[i]), x2: out(v), y1: up, y2: down, stroke: i === moved ? "black" : "#b0b0b0" });
-        tag(marks, "circle", { cx: out(v), cy: down, r: 12, fill: OUTPUT });
+        tag(marks, "circle", { cx: out(v), cy: down, r: radius, fill: OUTPUT });
         tag(marks, "text", { x: out(v), y: down, dy: "0.36em", fill: "white", "text-anchor": "middle" }, i + 1);
+        handles[i].children[1].setAttribute("r", radius);
         handles[i].setAttribute("transform", `translate(${at(x[i])} ${up})`);
         handles[i].setAttribute("aria-valuenow", x[i]);
         handles[i].setAttribute("aria-valuetext", `input ${x[i]}, output ${v.toFixed(2)}`);
