@@ -29,12 +29,19 @@ from jupyter_cache.executors.utils import single_nb_execution
 CELL_SECONDS = 600
 
 
+def is_full(folder):
+    """Whether the disk of ``folder`` has no room left."""
+    return shutil.disk_usage(folder).free < 20e6
+
+
 def open_cache(path):
     """The jupyter-cache at ``path``; one that cannot be read is started anew."""
     try:
         cache = get_cache(str(path))
         cache.list_cache_records()
     except Exception as error:
+        if is_full(path.parent):
+            raise
         print(f"The cache of executed chapters cannot be read ({type(error).__name__}) and is started anew.")
         shutil.rmtree(path, ignore_errors=True)
         cache = get_cache(str(path))
@@ -166,7 +173,8 @@ def render_state(root, pages, library):
 
 def render(root):
     """Run jupyter-book; its warnings, which are errors, go to the screen."""
-    program = "from jupyter_book.cli.main import main; main()"
+    # without that module as in chapters.py
+    program = "import sys; sys.modules['rfc3987_syntax'] = None; from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", program, "build", ".", "-q", "-n", "-W", "--keep-going"]
     if subprocess.run(command, cwd=root, stdout=subprocess.DEVNULL).returncode:
         raise Stop("Sphinx failed, or warned, which counts as failing (see above)")
@@ -243,7 +251,7 @@ def main(root):
     except Stop as stop:
         return f"make book: {stop}"
     except Exception as error:  # a full disk shows as an OSError here, as an error of the database elsewhere
-        if getattr(error, "errno", None) != errno.ENOSPC and shutil.disk_usage(root).free > 20e6:
+        if getattr(error, "errno", None) != errno.ENOSPC and not is_full(root):
             raise
         return f"make book: the disk of {root} is full: make room, then run this again"
 

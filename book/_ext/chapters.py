@@ -12,6 +12,9 @@ import importlib
 import sys
 from pathlib import Path, PurePosixPath
 
+# ruff: noqa: E402 -- jsonschema can do without this module, and importing it takes a second of every build
+sys.modules.setdefault("rfc3987_syntax", None)
+
 import grimp
 import yaml
 from jupyter_book.config import get_final_config

@@ -1,0 +1,269 @@
+"""The built pages: complete, linked, readable, and alive in a browser. `make test` builds them first."""
+
+import json
+import re
+import statistics
+from urllib.parse import unquote, urlsplit
+
+import jupytext
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+
+from bnlib.scratch.batchnorm import batchnorm_forward
+
+from .conftest import HTML, ROOT, toc_pages
+
+PAGES = toc_pages()
+TEXTS = {name: (ROOT / f"{name}.md").read_text() for name in PAGES}
+NOTEBOOKS = [name for name in PAGES if "kernelspec:" in TEXTS[name]]
+CHAPTERS = [name for name in NOTEBOOKS if name != "book/index"]  # pages that follow the chapter's plan
+
+
+def soup(name):
+    return BeautifulSoup((HTML / f"{name}.html").read_text(), "html.parser")
+
+
+def code_cells(name):
+    return [cell for cell in jupytext.reads(TEXTS[name], fmt="md:myst").cells if cell.cell_type == "code"]
+
+
+def labels(text):
+    return re.findall(r"^:label: (eq-\S+)", text, re.M)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_holds_what_its_source_promises(name):
+    page, source = soup(name), "\n".join(cell.source for cell in code_cells(name)) if name in NOTEBOOKS else ""
+    assert len(page.select("bn-explore")) == len(re.findall(r"^explore\(", source, re.M))
+    for figure in page.select("bn-explore"):
+        data = json.loads(figure.select_one("script").string)
+        frames = np.prod([len(steps) for steps in data["labels"].values()])
+        assert data.get("live") or len(data["frames"]) == len(data["alts"]) == frames
+    exercises = len(re.findall(r"\{exercise(?:-start)?\}", TEXTS[name]))
+    assert len(page.select("div.exercise")) == exercises
+    assert len(page.select("div.solution")) == exercises, "each exercise has a solution"
+    assert len(page.select("div.admonition.hint")) == exercises, "each exercise has a hint"
+    assert len(page.select(".math.notranslate.nohighlight[id^=equation-]")) == len(labels(TEXTS[name]))
+    static = len(re.findall(r"^fig, .*plt\.subplots", source, re.M))
+    assert len(page.select("div.cell_output > img, div.cell_output .output > img, div.cell_output picture")) == static
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_small_described_and_free_of_traces(name):
+    page = soup(name)
+    assert (HTML / f"{name}.html").stat().st_size < 2_000_000
+    assert page.select_one("meta[name=description]")["content"]
+    assert page.html["lang"] == "en"
+    text = page.select_one("article").get_text()
+    for trace in ("Traceback", "{doc}", "{ref}", "{eq}", "{cite", "{evidence}", "Error:"):
+        allowed = text.count("ValueError:") if trace == "Error:" else 0  # shown on purpose
+        assert text.count(trace) == allowed, trace
+    for image in page.select("article img"):
+        assert len(image.get("alt", "")) > 20, f"no alt text: {str(image)[:80]}"
+
+
+def test_links_and_anchors_lead_somewhere():
+    ids = {name: {tag["id"] for tag in soup(name).select("[id]")} for name in PAGES}
+    missing = []
+    for name in PAGES:
+        for tag, attribute in (("a", "href"), ("link", "href"), ("img", "src"), ("script", "src")):
+            for node in soup(name).select(f"{tag}[{attribute}]"):
+                url = urlsplit(node[attribute])
+                if url.scheme in ("http", "https", "mailto", "data"):
+                    if tag != "a" and url.scheme != "data":
+                        missing.append(f"{name} loads {node[attribute]}")
+                    continue
+                target = (HTML / name).parent / unquote(url.path) if url.path else HTML / f"{name}.html"
+                target = target.resolve()
+                if not target.exists():
+                    missing.append(f"{name}: {node[attribute]}")
+                other = str(target.relative_to(HTML.resolve())).removesuffix(".html")
+                if url.fragment and other in ids and unquote(url.fragment) not in ids[other]:
+                    missing.append(f"{name}: no anchor {node[attribute]}")
+    assert not missing, "\n".join(missing)
+
+
+def test_each_displayed_equation_is_numbered_and_used():
+    everything = "\n".join(TEXTS.values())
+    known = labels(everything)
+    assert len(known) == len(set(known))
+    assert everything.count("```{math}") == len(known), "a displayed equation has no label"
+    assert "$$" not in everything
+    unused = [label for label in known if f"{{eq}}`{label}`" not in everything]
+    assert not unused
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_follows_the_plan(name):
+    text, cells = TEXTS[name], code_cells(name)
+    assert re.search(r":class: note\n\*\*(Core|Optional)\.\*\* .*minutes? to read, .* to run", text, re.S | re.I)
+    assert "*You will be able to*" in text
+    assert "*You need*" in text
+    assert "Builds on" in text
+    assert "*Before you read on:*" in text
+    assert "explore(" in text[: text.index("## Exercises")]
+    assert text.count("{exercise-start}") + text.count("```{exercise}") >= 3
+    assert re.search(r"sick_net\(.*(BatchNorm\(units, \w+ward=my_|my_layer)", text), (
+        "the learner's layer trains the net"
+    )
+    assert "(diagnose," in text
+    assert len(cells) <= 25
+    for cell in cells:
+        lines = cell.source.splitlines()
+        assert len(lines) <= 15 or "hide-input" in cell.metadata.get("tags", []), lines[0]
+        assert max(map(len, lines)) <= 99, max(lines, key=len)
+        assert max(map(len, lines)) <= 90 or "hide-input" in cell.metadata.get("tags", []), max(lines, key=len)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_page_is_offered_as_a_notebook(name):
+    notebook = json.loads((HTML / "_sources" / f"{name}.ipynb").read_text())
+    assert sum(cell["cell_type"] == "code" for cell in notebook["cells"]) == len(code_cells(name))
+    assert soup(name).select(f'a[href$="{name}.ipynb"]')
+
+
+def test_front_door_leads_to_the_book():
+    assert (HTML / "index.html").read_text().count("book/index.html") == 1
+
+
+# --- in a browser ---------------------------------------------------------------------------------------------
+
+MOVES = """async () => {
+  const dead = [], wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  const state = (e) => [...e.querySelectorAll("img, svg")].map((i) => (i.src ?? i.outerHTML) + i.alt).join();
+  for (const figure of document.querySelectorAll("bn-explore"))
+    for (const slider of figure.querySelectorAll("input[type=range]")) {
+      const before = state(figure), value = slider.value;
+      slider.value = value === slider.max ? slider.min : slider.max;
+      slider.dispatchEvent(new Event("input"));
+      await wait(50);
+      if (state(figure) === before) dead.push(slider.name);
+      slider.value = value;
+      slider.dispatchEvent(new Event("input"));
+    }
+  return dead;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_opens_cleanly(open_page, name, width, theme):
+    page = open_page(name, width, theme)
+    page.wait_for_timeout(300)
+    assert not page.errors
+    assert not page.outside
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_each_slider_moves_its_picture_and_speaks(open_page, name):
+    page = open_page(name)
+    sliders = page.locator("bn-explore input[type=range]")
+    assert sliders.count() == sum(
+        len(json.loads(figure.select_one("script").string)["labels"]) for figure in soup(name).select("bn-explore")
+    )
+    assert page.evaluate(MOVES) == []
+    for slider in sliders.all():
+        slider.focus()
+        before = slider.get_attribute("aria-valuetext")
+        page.keyboard.press("ArrowLeft" if slider.input_value() == slider.get_attribute("max") else "ArrowRight")
+        assert slider.get_attribute("aria-valuetext") != before, "the keyboard moves it, the spoken value follows"
+    assert not page.errors
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_first_picture_shows_without_javascript(open_page, name):
+    page = open_page(name, java_script_enabled=False)
+    pictures = page.locator("bn-explore img")
+    assert pictures.count() == page.locator("bn-explore").count() > 0
+    for picture in pictures.all():
+        assert picture.bounding_box()["height"] > 100
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious_of_ours(open_page, name, theme):
+    page = open_page(name, theme=theme)
+    found = Axe().run(page, context="#main-content").response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    nodes = [(v["id"], node["html"][:200]) for v in serious for node in v["nodes"]]
+    assert not [node for node in nodes if 'class="citation-list"' not in node[1]]  # docutils' own roles
+
+
+def test_slider_to_painted_frame_is_quick(open_page):
+    page = open_page("book/start-here")
+    milliseconds = page.evaluate("""async () => {
+      const figure = [...document.querySelectorAll("bn-explore")].find((e) => !e.data.live), times = [];
+      const slider = figure.querySelector("input"), image = figure.querySelector("img");
+      const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+      for (let i = 0; i < 40; i++) {
+        const start = performance.now();
+        slider.value = i % (+slider.max + 1);
+        slider.dispatchEvent(new Event("input"));
+        await image.decode();
+        await painted();
+        times.push(performance.now() - start);
+      }
+      return times;
+    }""")
+    print(
+        f"slider to painted frame: median {statistics.median(milliseconds):.1f} ms, most {max(milliseconds):.1f} ms"
+    )
+    assert statistics.median(milliseconds) <= 50
+
+
+def test_computed_figure_equals_bnlib(open_page):
+    page = open_page("book/transform/forward")
+    rng = np.random.default_rng(0)
+    for case in range(200):
+        m = int(rng.integers(2, 40))
+        x = rng.normal(rng.normal() * 10 ** rng.integers(0, 4), 10.0 ** rng.integers(-2, 3), m)
+        gamma, beta, eps = rng.normal(), rng.normal(), (0.0, 1e-5, 1e-2)[case % 3]
+        theirs = page.evaluate(
+            "([x, gamma, beta, eps]) => bnLive.batch.forward(x, gamma, beta, eps)", [x.tolist(), gamma, beta, eps]
+        )
+        y, cache = batchnorm_forward(x[:, None], np.array([gamma]), np.array([beta]), eps)
+        np.testing.assert_allclose(theirs["y"], y[:, 0], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(theirs["mu"], cache.mu[0], rtol=1e-9)
+        np.testing.assert_allclose(theirs["variance"], cache.var[0], rtol=1e-6)
+
+
+def test_what_the_computed_figure_shows_equals_bnlib(open_page):
+    page = open_page("book/transform/forward")
+    page.evaluate("document.querySelector('bn-explore').set('gamma', 5)")  # the sixth value: 1.0
+    page.evaluate("document.querySelector('bn-explore').set('sample_6', 30)")
+    shown = page.locator("bn-explore").first.locator(".bn-words").inner_text()
+    y, _ = batchnorm_forward(np.array([3.0, 8, 9, 11, 14, 30])[:, None], np.ones(1), np.zeros(1))
+    assert ", ".join(f"{v:.2f}" for v in y[:, 0]) in shown
+
+
+def test_dragging_one_sample_moves_all_outputs(open_page):
+    page = open_page("book/transform/forward")
+    outputs = (
+        "[...document.querySelectorAll('bn-explore svg > g:first-child circle')].map((c) => +c.getAttribute('cx'))"
+    )
+    handle = page.locator(".bn-handle").nth(2)
+    handle.scroll_into_view_if_needed()
+    before, box = page.evaluate(outputs), handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 150, y, steps=5)
+    page.mouse.up()
+    after = page.evaluate(outputs)
+    assert len(before) == len(after) == 6
+    assert all(abs(a - b) > 0.5 for a, b in zip(before, after, strict=True))
+    value = handle.get_attribute("aria-valuenow")
+    handle.focus()
+    page.keyboard.press("ArrowLeft")
+    assert int(handle.get_attribute("aria-valuenow")) == int(value) - 1
+
+
+def test_search_works_without_a_network(open_page):
+    page = open_page("search")
+    page.goto((HTML / "search.html").as_uri() + "?q=variance")
+    page.wait_for_selector("#search-results li a", timeout=10_000)
+    assert not page.outside
