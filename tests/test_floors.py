@@ -18,6 +18,8 @@ PACKAGE = Path(bnlib.__file__).parent
 # room: the rooms below it, which it may import
 GROUND = {"data", "scratch", "theory", "page"}
 FLOORS = {room: set() for room in GROUND} | {
+    "data": {"data_sources"},  # one room in two files
+    "data_sources": set(),
     "nets": {"data"},
     "exercises": GROUND | {"nets"},
     "experiments": GROUND | {"nets", "exercises"},

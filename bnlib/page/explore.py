@@ -79,7 +79,7 @@ class Explore:
         """ipywidgets sliders and a play button that redraw the figure through the kernel."""
         import ipywidgets as widgets  # only where a kernel answers
 
-        view = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        view = widgets.Image(format="png", layout=widgets.Layout(width="100%", max_width="770px"))
         words = widgets.HTML()
         sliders = [
             widgets.SelectionSlider(
