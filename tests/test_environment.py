@@ -33,7 +33,9 @@ def clone(tmp_path):
 def make(root, *arguments, **settings):
     """Exit status and everything printed of ``make`` in ``root``."""
     command = ["make", "--no-print-directory", f"PYTHON={sys.executable}", *arguments]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ | settings)
+    # these tests may run below a make of their own
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=env | settings)
     assert "Traceback" not in done.stdout + done.stderr
     return (
         done.returncode,

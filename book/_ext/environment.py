@@ -89,8 +89,9 @@ def explain(output, doing):
     if missing:
         here = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
         return f"the package index has no {missing.group(1)} for {here}"
-    errors = [line for line in output.splitlines() if re.match(r"\s*(ERROR|error|\w*Error)\b", line)]
-    return f"{doing} failed: {(errors or output.split(chr(10)) or ['?'])[-1].strip()} (all of it: .venv/install.log)"
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it ended without a word"]
+    errors = [line for line in lines if re.match(r"(ERROR|error|\w*Error)\b", line)]
+    return f"{doing} failed: {(errors or lines)[-1]} (all of it: .venv/install.log)"
 
 
 def run(label, command, venv):
