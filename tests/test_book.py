@@ -125,7 +125,10 @@ def test_page_is_offered_as_a_notebook(name):
 
 
 def test_front_door_leads_to_the_book():
-    assert (HTML / "index.html").read_text().count("book/index.html") == 1
+    door = soup("index")
+    assert door.title.string == soup("book/index").h1.get_text().removesuffix("#")
+    assert door.a["href"] == "book/index.html"
+    assert door.select_one("meta[http-equiv=refresh]")["content"].endswith("url=book/index.html")
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------
@@ -172,6 +175,22 @@ def test_each_slider_moves_its_picture_and_speaks(open_page, name):
         page.keyboard.press("ArrowLeft" if slider.input_value() == slider.get_attribute("max") else "ArrowRight")
         assert slider.get_attribute("aria-valuetext") != before, "the keyboard moves it, the spoken value follows"
     assert not page.errors
+
+
+def test_play_runs_to_the_end_and_can_pause(open_page):
+    page = open_page("book/transform/backward")
+    figure = page.locator("bn-explore").first
+    slider, play = figure.locator("input"), figure.locator("button")
+    play.click()
+    page.wait_for_timeout(1000)
+    play.click()
+    paused = int(slider.input_value())
+    assert 1 <= paused <= 3, "one step in 0.4 s"
+    page.wait_for_timeout(600)
+    assert int(slider.input_value()) == paused
+    play.click()
+    page.wait_for_function("document.querySelector('bn-explore button').textContent === 'Play'", timeout=10_000)
+    assert slider.input_value() == slider.get_attribute("max")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -80,7 +80,7 @@ def batch_as_points(ax, x, y, center, spread):
         ax.axhline(level, color="#b0b0b0", linewidth=1, zorder=0)
     ax.plot([center - spread, center + spread], [high + 0.24] * 2, color="black", linewidth=3)
     ax.plot(center, high + 0.24, marker="v", color="black", markersize=10)
-    ax.text(center, high + 0.36, f"mean {center:.2f}, std {spread:.2f}", ha="center")
+    ax.text(center, high + 0.36, f"mean {center:.2f}, standard deviation {spread:.2f}", ha="center")
     for tick in range(-4, 5, 2):
         ax.text((right + left) / 2 + scale * tick, low - 0.4, f"{tick}", ha="center", color="#555555")
     for i in range(len(x)):

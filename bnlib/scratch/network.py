@@ -148,7 +148,7 @@ def mlp(sizes, seed=0, activation=Sigmoid, norm=None):
 
 
 def sick_net(norm=None, seed=0):
-    """The net of ``start-here``: 784 inputs, six hidden layers of 100 sigmoids, 10 classes. It does not learn."""
+    """The net of ``start-here``: 784 inputs, six hidden layers of 100 sigmoids, 10 classes."""
     return mlp([784, *[100] * 6, 10], seed=seed, norm=norm)
 
 

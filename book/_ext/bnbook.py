@@ -21,6 +21,12 @@ UNUSED_MATHJAX = (
 )
 
 
+FRONT_DOOR = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="refresh" content="0; url={root}.html"><a href="{root}.html">{title}</a></html>
+"""
+
+
 def evidence_role(name, rawtext, text, lineno, inliner, options=None, content=None):
     """``{evidence}`derived` ``: what kind of evidence a statement rests on."""
     if text not in EVIDENCE:
@@ -38,15 +44,11 @@ def add_scripts(app):
         app.add_js_file(script.name, loading_method="defer")
 
 
-def drop_thebe(app, env, docnames):
-    """sphinx-thebe writes the address of a CDN into every page; nothing here uses it."""
-    app.registry.js_files[:] = [(f, a) for f, a in app.registry.js_files if "THEBE" not in a.get("body", "")]
-    if hasattr(app.builder, "script_files") or hasattr(app.builder, "_js_files"):
-        app.builder._js_files[:] = [s for s in app.builder._js_files if "THEBE" not in s.attributes.get("body", "")]
-
-
-def offer_notebook(app, pagename, templatename, context, doctree):
-    """Offer a page with code as .ipynb too: Colab and plain Jupyter open no .md."""
+def complete_page(app, pagename, templatename, context, doctree):
+    """Offer a page with code as .ipynb too: Colab and plain Jupyter open no .md. And load nothing from outside."""
+    # sphinx-thebe writes the address of a CDN into every page; nothing here uses it
+    scripts = context.get("script_files", [])
+    scripts[:] = [s for s in scripts if "thebe" not in (s.attributes.get("body") or s.filename or "").lower()]
     if pagename in app.env.metadata and "kernelspec" in app.env.metadata[pagename]:
         context["ipynb_source"] = f"{pagename}.ipynb"
 
@@ -61,6 +63,7 @@ def finish(app, error):
             target = out / "_sources" / f"{page}.ipynb"
             target.parent.mkdir(parents=True, exist_ok=True)
             jupytext.write(jupytext.read(app.env.doc2path(page)), target)
+    (out / "index.html").write_text(FRONT_DOOR.format(title=app.config.html_title, root=app.config.root_doc))
     for pattern in UNUSED_MATHJAX:
         for path in (out / "_static" / "mathjax").glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -70,7 +73,6 @@ def setup(app):
     app.add_role("evidence", evidence_role)
     app.add_css_file("course.css")
     app.connect("builder-inited", add_scripts)
-    app.connect("env-before-read-docs", drop_thebe, priority=900)
-    app.connect("html-page-context", offer_notebook, priority=100)
+    app.connect("html-page-context", complete_page, priority=100)  # before the theme makes its buttons
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

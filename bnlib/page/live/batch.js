@@ -62,16 +62,16 @@
     function render() {
       const width = Math.max(280, host.clientWidth), height = 240, up = 88, down = 180, radius = width < 480 ? 9 : 12;
       const at = (v) => 16 + ((v - LOW) / (HIGH - LOW)) * (width - 32), out = (v) => width / 2 + (v * (width - 32)) / 10;
-      const { y, mu, variance } = forward(x, state.gamma, state.beta, EPS), std = Math.sqrt(variance);
+      const { y, mu, variance } = forward(x, state.gamma, state.beta, EPS), sd = Math.sqrt(variance);
       svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       svg.setAttribute("height", height);
       marks.replaceChildren();
       for (const level of [up, down]) tag(marks, "line", { x1: 0, x2: width, y1: level, y2: level, stroke: "#b0b0b0" });
       tag(marks, "text", { x: 2, y: up - 18, class: "bn-quiet" }, "inputs x");
       tag(marks, "text", { x: 2, y: down - 18, fill: OUTPUT }, "outputs y");
-      tag(marks, "line", { x1: at(mu - std), x2: at(mu + std), y1: 44, y2: 44, stroke: "black", "stroke-width": 3 });
+      tag(marks, "line", { x1: at(mu - sd), x2: at(mu + sd), y1: 44, y2: 44, stroke: "black", "stroke-width": 3 });
       tag(marks, "path", { d: `M${at(mu) - 8} 36h16l-8 14z`, fill: "black" });
-      const words = `mean ${mu.toFixed(2)}, std ${std.toFixed(2)}`, half = 4 * words.length;
+      const words = `mean ${mu.toFixed(2)}, standard deviation ${sd.toFixed(2)}`, half = 3.6 * words.length;
       tag(marks, "text", { x: Math.min(width - half, Math.max(half, at(mu))), y: 24, "text-anchor": "middle" }, words);
       for (let tick = -4; tick <= 4; tick += 2) tag(marks, "text", { x: Math.min(width - 8, Math.max(8, out(tick))), y: down + 38, "text-anchor": "middle", class: "bn-quiet" }, tick);
       y.forEach((v, i) => {
@@ -83,7 +83,7 @@
         handles[i].setAttribute("aria-valuenow", x[i]);
         handles[i].setAttribute("aria-valuetext", `input ${x[i]}, output ${v.toFixed(2)}`);
       });
-      return `Inputs ${x.join(", ")}: mean ${mu.toFixed(2)}, standard deviation ${std.toFixed(2)}. Outputs ${y.map((v) => v.toFixed(2)).join(", ")}.`;
+      return `Inputs ${x.join(", ")}: mean ${mu.toFixed(2)}, standard deviation ${sd.toFixed(2)}. Outputs ${y.map((v) => v.toFixed(2)).join(", ")}.`;
     }
 
     new ResizeObserver(() => state && render()).observe(host);
