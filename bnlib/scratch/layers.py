@@ -94,7 +94,10 @@ class BatchNorm(Layer):
         gamma, beta = self.params["gamma"], self.params["beta"]
         if not training:
             return batchnorm_inference(x, gamma, beta, self.running.mean, self.running.var, self.eps)
-        y, self.cache = self.forward_function(x, gamma, beta, self.eps)
+        result = self.forward_function(x, gamma, beta, self.eps)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"forward must return the pair (y, cache), got {type(result).__name__}")
+        y, self.cache = result
         self.running.update(x)
         return y
 

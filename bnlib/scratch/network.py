@@ -1,5 +1,7 @@
 """A network as a list of layers, the loss, plain SGD and the training loop. Home of the course's sick net."""
 
+import os
+
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -71,7 +73,7 @@ def sgd_step(net, lr):
             param -= lr * layer.grads[name].astype(param.dtype)
 
 
-def fit(net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, progress=False):
+def fit(net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, progress=None):
     """Train with plain SGD on random mini-batches.
 
     Parameters
@@ -86,8 +88,8 @@ def fit(net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, pr
         Inputs and labels on which the accuracy is taken.
     batch, every, seed : int
         Batch size, steps between two evaluations, seed of the order of the samples.
-    progress : bool
-        Show a progress bar.
+    progress : bool, optional
+        Show a progress bar. By default yes, but not on the pages of the built book.
 
     Returns
     -------
@@ -104,8 +106,9 @@ def fit(net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, pr
         raise ValueError(f"x {x.shape} and labels {labels.shape} must have one length, at least batch = {batch}")
     check_float("x", x)
     rng = np.random.default_rng(seed)
+    quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
     history, order = [], np.empty(0, int)
-    for step in tqdm(range(1, steps + 1), disable=not progress, desc=f"lr {lr:g}", leave=False):
+    for step in tqdm(range(1, steps + 1), disable=quiet, desc=f"lr {lr:g}", leave=False):
         if len(order) < batch:  # a new epoch; a ragged last batch is left out
             order = rng.permutation(len(x))
         chosen, order = order[:batch], order[batch:]

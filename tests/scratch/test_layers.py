@@ -182,6 +182,13 @@ def test_batchnorm_calls_the_functions_of_the_learner(given):
         assert len(seen) == 2  # evaluation is not the learner's forward
 
 
+@pytest.mark.parametrize("answer", [None, np.zeros((5, 3)), (1, 2, 3)])
+def test_batchnorm_says_what_a_learners_forward_must_return(answer):
+    layer = BatchNorm(3, forward=lambda x, gamma, beta, eps: answer)
+    with pytest.raises(TypeError, match=rf"pair \(y, cache\), got {type(answer).__name__}"):
+        layer.forward(np.ones((5, 3)))
+
+
 def test_batchnorm_refuses_a_wrong_number_of_channels_in_both_modes():
     layer = BatchNorm(3)
     for training in (True, False):

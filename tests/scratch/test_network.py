@@ -213,11 +213,16 @@ def test_fit_refuses_what_does_not_fit(clouds):
         fit(net, x[:, :1], labels, lr=0.1, steps=1, validation=clouds)
 
 
-def test_fit_is_silent_unless_asked(clouds, capsys):
-    fit(mlp([2, 4, 3]), *clouds, lr=0.1, steps=3, validation=clouds)
-    assert "".join(capsys.readouterr()) == ""
-    fit(mlp([2, 4, 3]), *clouds, lr=0.1, steps=3, validation=clouds, progress=True)
-    assert "lr 0.1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("building", "progress", "shown"),
+    [("", None, True), ("1", None, False), ("1", True, True), ("", False, False)],
+)
+def test_fit_shows_progress_but_not_on_built_pages(clouds, capsys, monkeypatch, building, progress, shown):
+    monkeypatch.setenv("BNLIB_BUILD", building)
+    fit(mlp([2, 4, 3]), *clouds, lr=0.1, steps=3, validation=clouds, progress=progress)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("lr 0.1" in err) == shown
 
 
 # --- the sick net ----------------------------------------------------------------------------------
