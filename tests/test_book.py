@@ -281,6 +281,55 @@ def test_dragging_one_sample_moves_all_outputs(open_page):
     assert int(handle.get_attribute("aria-valuenow")) == int(value) - 1
 
 
+@pytest.mark.parametrize("width", [360, 390, 1440])
+def test_pressing_a_point_takes_that_point(open_page, width):
+    page = open_page("book/transform/forward", width, has_touch=True)
+    page.locator("bn-explore svg").first.scroll_into_view_if_needed()
+    for i in range(6):
+        box = page.locator(".bn-handle circle:nth-child(2)").nth(i).bounding_box()
+        page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.up()
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == f"sample {i + 1}"
+
+
+def test_keys_of_a_point_are_those_of_a_slider(open_page):
+    page = open_page("book/transform/forward")
+    handle = page.locator(".bn-handle").nth(1)
+    handle.focus()
+    for key, value in (("End", 30), ("PageDown", 25), ("Home", 0), ("ArrowUp", 1), ("Alt+ArrowRight", 1)):
+        page.keyboard.press(key)
+        assert handle.get_attribute("aria-valuenow") == str(value), key
+
+
+def test_picture_follows_the_slider_after_going_back(open_page):
+    page = open_page("book/transform/backward")
+    page.locator("bn-explore input").first.focus()
+    page.keyboard.press("End")
+    page.goto((HTML / "book/transform/forward.html").as_uri())
+    page.go_back(wait_until="load")
+    page.wait_for_timeout(300)
+    figure = page.locator("bn-explore").first
+    stage = int(figure.locator("input").input_value()) + 1
+    assert figure.locator("output").inner_text() == str(stage)
+    assert figure.locator(".bn-words").inner_text().startswith(f"Stage {stage} of 8")
+
+
+def test_dark_page_prints_light(open_page):
+    page = open_page("book/start-here", theme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    look = (
+        "(selector) => { const s = getComputedStyle(document.querySelector(selector)); return [s.filter, s.color]; }"
+    )
+    assert page.evaluate(look, ".bn-view")[0] == "none"
+    assert page.evaluate(look, "article p")[1] == page.evaluate(look, "article pre span")[1] == "rgb(0, 0, 0)"
+
+
+def test_every_page_is_in_the_table_of_contents():
+    assert {str(path.relative_to(ROOT))[:-3] for path in (ROOT / "book").rglob("*.md")} == set(PAGES)
+
+
 def test_search_works_without_a_network(open_page):
     page = open_page("search")
     page.goto((HTML / "search.html").as_uri() + "?q=variance")

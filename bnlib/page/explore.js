@@ -11,6 +11,7 @@ class BnExplore extends HTMLElement {
     this.sliders = Object.entries(this.data.labels).map(([name, labels], k) => this.addSlider(name, labels, k));
     this.addPlay();
     const live = this.data.live && window.bnLive[this.data.live];
+    window.addEventListener("pageshow", () => this.show());
     this.figure = live ? live.mount(this.view, this.data.values, { set: (name, i) => this.set(name, i), refresh: () => this.show() }) : null;
     this.show();
   }
@@ -22,6 +23,7 @@ class BnExplore extends HTMLElement {
     const [label, input] = row.children;
     label.textContent = name.replaceAll("_", " ");
     input.name = name;
+    input.autocomplete = "off"; // else the browser's Back button restores the slider without the picture
     input.max = labels.length - 1;
     input.value = this.data.start[k];
     input.addEventListener("input", () => this.show());

@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import os
+from numbers import Real
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.figure
@@ -15,6 +17,7 @@ from PIL import Image
 
 from .figures import STYLE
 
+LIVE = Path(__file__).parent / "live"
 MAX_FRAMES = 200  # a page must stay under 2 MB
 
 
@@ -30,10 +33,18 @@ class Explore:
         # Drawn here and not on display: IPython prints an error of a display method, and the cell would pass.
         self.page = self._page() if os.environ.get("BNLIB_BUILD") else None
         self.first = self.picture(self.start, "png")
+        self.say(self.start)
 
     def at(self, place):
         """Values of the sliders at a tuple of positions."""
         return {name: steps[i] for (name, steps), i in zip(self.values.items(), place, strict=True)}
+
+    def say(self, place):
+        """The words for one place."""
+        text = self.alt(**self.at(place))
+        if not isinstance(text, str):
+            raise TypeError(f"alt must return a string, got {type(text).__name__} for {self.at(place)}")
+        return text
 
     def picture(self, place, file_format):
         """The figure at one place, as bytes of a PNG or of a lossless WebP."""
@@ -47,7 +58,7 @@ class Explore:
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        alt = self.alt(**self.at(self.start))
+        alt = self.say(self.start)
         if self.page:
             return {"text/html": self.page, "text/plain": alt}
         still = f'<img src="{_uri("png", self.first)}" alt="{html.escape(alt)}">'
@@ -66,9 +77,9 @@ class Explore:
         else:
             places = list(itertools.product(*(range(len(steps)) for steps in self.values.values())))
             data["frames"] = [base64.b64encode(self.picture(p, "webp")).decode() for p in places]
-            data["alts"] = [self.alt(**self.at(p)) for p in places]
-        alt = html.escape(self.alt(**self.at(self.start)))
-        inline = json.dumps(data).replace("</", "<\\/")  # a text may not end the script element
+            data["alts"] = [self.say(p) for p in places]
+        alt = html.escape(self.say(self.start))
+        inline = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # no text may end the script element
         return (
             f'<bn-explore class="bn-explore"><div class="bn-view"><img src="{_uri("webp", first)}" alt="{alt}" '
             f'width="{width}" height="{height}"></div><p class="bn-words" aria-hidden="true">{alt}</p>'
@@ -95,7 +106,7 @@ class Explore:
         def show(_=None):
             place = tuple(s.value for s in sliders)
             view.value = self.picture(place, "png")
-            words.value = html.escape(self.alt(**self.at(place)))
+            words.value = html.escape(self.say(place))
 
         for slider in sliders:
             slider.observe(show, "value")
@@ -134,19 +145,28 @@ def explore(draw, *, alt, live=None, size=(7.0, 3.6), start=None, **values):
     Raises
     ------
     ValueError
-        If there are no or more than three sliders, a list is too short, a start value is not in its list,
-        or more than 200 frames would be drawn.
+        If there are no or more than three sliders, a list is too short, holds two values that read the same or one
+        that is not finite, a start value is not in its list, there is no module ``live``, or more than 200 frames
+        would be drawn.
+    TypeError
+        If ``alt`` returns no string.
     """
-    values = {name: list(steps) for name, steps in values.items()}
+    values = {name: [_plain(v) for v in steps] for name, steps in values.items()}
     start = start or {}
     if not 1 <= len(values) <= 3:
         raise ValueError(f"explore takes one to three sliders, got {len(values)}: {', '.join(values) or 'none'}")
     for name, steps in values.items():
         if len(steps) < 2:
             raise ValueError(f"slider {name!r} needs at least two values, got {steps}")
+        labels = [_label(v) for v in steps]
+        if len(set(labels)) < len(labels) or not {"nan", "inf", "-inf"}.isdisjoint(labels):
+            raise ValueError(f"the values of slider {name!r} must be finite and read differently, got {labels}")
     for name, value in start.items():
         if value not in values.get(name, []):
             raise ValueError(f"start: {name} = {value!r} is not among the values {values.get(name)}")
+    modules = sorted(path.stem for path in LIVE.glob("*.js"))
+    if live is not None and live not in modules:
+        raise ValueError(f"there is no module {live!r} in {LIVE}, only {', '.join(modules)}")
     frames = 1
     for steps in values.values():
         frames *= len(steps)
@@ -155,8 +175,13 @@ def explore(draw, *, alt, live=None, size=(7.0, 3.6), start=None, **values):
     return Explore(draw, alt, live, size, start, values)
 
 
+def _plain(value):
+    """A NumPy scalar as a Python one: only those can be written into the page."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _label(value):
-    return value if isinstance(value, str) else f"{value:g}"
+    return f"{value:.10g}" if isinstance(value, Real) and not isinstance(value, bool) else str(value)
 
 
 def _spoken(name):

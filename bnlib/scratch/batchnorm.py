@@ -54,7 +54,7 @@ def batchnorm_forward(x, gamma, beta, eps=1e-5):
         or ``eps`` is 0 and a channel is constant.
     """
     x = check_input(x, training=True)
-    gamma, beta = check_channels(x, gamma=gamma, beta=beta)
+    gamma, beta = check_channels(x, 1, gamma=gamma, beta=beta)
     eps = check_eps(eps)
     mu, xc, var = _moments(x)
     std = _std(var, eps)
@@ -81,21 +81,21 @@ def batchnorm_backward_staged(dy, cache):
         ``dxc`` and ``dx`` are totals over all paths.
     """
     dy = check_upstream(dy, cache)
-    axes, m = _axes(dy), count(dy)
+    m = count(dy)
     std = _std(cache.var, cache.eps)
     # y = gamma * x_hat + beta
-    dbeta = dy.sum(axes)
-    dgamma = (dy * cache.x_hat).sum(axes)
+    dbeta = _sum(dy)
+    dgamma = _sum(dy * cache.x_hat)
     dx_hat = dy * _spread(cache.gamma, dy)
     # x_hat = xc * inv_std, inv_std = 1 / std, std = sqrt(var + eps)
-    dinv_std = (dx_hat * cache.xc).sum(axes)
+    dinv_std = _sum(dx_hat * cache.xc)
     dstd = -dinv_std / std**2
     dvar = dstd / (2 * std)
     # var = mean(sq), sq = xc ** 2
     dsq = np.broadcast_to(_spread(dvar / m, dy), dy.shape)
     dxc = dx_hat / _spread(std, dy) + 2 * cache.xc * dsq  # xc is used twice: two paths add up
     # xc = x - mu, mu = mean(x)
-    dmu = -dxc.sum(axes)
+    dmu = -_sum(dxc)
     dx = dxc + _spread(dmu / m, dy)
     grads = dict(dbeta=dbeta, dgamma=dgamma, dx_hat=dx_hat, dinv_std=dinv_std, dstd=dstd, dvar=dvar)
     grads |= dict(dsq=dsq, dxc=dxc, dmu=dmu, dx=dx)
@@ -118,9 +118,9 @@ def batchnorm_backward(dy, cache):
     dgamma, dbeta : array (C,)
     """
     dy = check_upstream(dy, cache)
-    axes, m = _axes(dy), count(dy)
-    dbeta = dy.sum(axes)
-    dgamma = (dy * cache.x_hat).sum(axes)
+    m = count(dy)
+    dbeta = _sum(dy)
+    dgamma = _sum(dy * cache.x_hat)
     scale = cache.gamma / _std(cache.var, cache.eps)
     dx = _spread(scale, dy) * (dy - _spread(dbeta / m, dy) - cache.x_hat * _spread(dgamma / m, dy))
     return dx.astype(cache.dtype), dgamma.astype(cache.dtype), dbeta.astype(cache.dtype)
@@ -142,7 +142,7 @@ def batchnorm_inference(x, gamma, beta, mean, var, eps=1e-5):
     y : array, shape and dtype of x
     """
     x = check_input(x, training=False)
-    gamma, beta, mean, var = check_channels(x, gamma=gamma, beta=beta, mean=mean, var=var)
+    gamma, beta, mean, var = check_channels(x, 1, gamma=gamma, beta=beta, mean=mean, var=var)
     std = _std(var, check_eps(eps))
     y = (x - _spread(mean, x)) * _spread(gamma / std, x) + _spread(beta, x)
     return y.astype(x.dtype)
@@ -180,7 +180,7 @@ class RunningStatistics:
         x = check_input(x, training=True)
         if self.mean is None:
             self.mean, self.var = np.zeros(x.shape[1]), np.ones(x.shape[1])
-        check_channels(x, mean=self.mean)
+        check_channels(x, 1, mean=self.mean)
         mu, _, var = _moments(x)
         m = count(x)
         self.count += 1
@@ -211,7 +211,7 @@ def fold(weight, bias, gamma, beta, mean, var, eps=1e-5):
         raise ValueError(f"weight must be (out, in) or (out, in, *kernel), got shape {weight.shape}")
     rows = np.swapaxes(weight, 0, 1)  # output units are the channels of what follows
     bias = np.zeros(len(weight)) if bias is None else bias
-    bias, gamma, beta, mean, var = check_channels(rows, bias=bias, gamma=gamma, beta=beta, mean=mean, var=var)
+    bias, gamma, beta, mean, var = check_channels(weight, 0, bias=bias, gamma=gamma, beta=beta, mean=mean, var=var)
     scale = gamma / _std(var, check_eps(eps))
     folded = np.swapaxes(rows * _spread(scale, rows), 0, 1)
     return folded.astype(weight.dtype), ((bias - mean) * scale + beta).astype(weight.dtype)
@@ -219,17 +219,21 @@ def fold(weight, bias, gamma, beta, mean, var, eps=1e-5):
 
 def _moments(x):
     """Mean, centred input and biased variance of each channel, in float64."""
-    axes = _axes(x)
-    mu = x.mean(axes, dtype=np.float64)
+    m = count(x)
+    mu = _sum(x) / m
     xc = x - _spread(mu, x)
     # A mean far from zero is rounded by more than the spread of the data allows: what is left is subtracted.
-    rest = xc.mean(axes)
+    rest = _sum(xc) / m
     xc -= _spread(rest, x)
-    return mu + rest, xc, np.mean(xc * xc, axes)
+    return mu + rest, xc, _sum(xc * xc) / m
 
 
-def _axes(x):
-    return (0, *range(2, x.ndim))
+def _sum(a):
+    """Sum of each channel in float64, shape (C,).
+
+    NumPy adds contiguous numbers pairwise; over the first axis it adds row by row, and the rounding grows with N.
+    """
+    return np.ascontiguousarray(np.moveaxis(a, 1, 0), dtype=np.float64).reshape(a.shape[1], -1).sum(1)
 
 
 def _spread(v, x):

@@ -1,5 +1,7 @@
 """What the functions of `batchnorm` accept, and the errors that say what was expected and what came."""
 
+from numbers import Real
+
 import numpy as np
 
 
@@ -35,14 +37,16 @@ def check_input(x, training):
     return x
 
 
-def check_channels(x, **vectors):
-    """The vectors as float64, each of shape (C,)."""
-    channels = (x.shape[1],)
+def check_channels(x, axis, **vectors):
+    """The vectors as float64, each with one entry per channel; axis ``axis`` of ``x`` counts the channels."""
+    channels = (x.shape[axis],)
     checked = []
     for name, v in vectors.items():
         v = check_float(name, v)
         if v.shape != channels:
-            raise ValueError(f"{name} must have shape {channels}, one entry per channel of {x.shape}, got {v.shape}")
+            raise ValueError(
+                f"{name} must have shape {channels}, one entry per channel (axis {axis}) of {x.shape}, got {v.shape}"
+            )
         checked.append(v.astype(np.float64))
     return checked
 
@@ -55,6 +59,6 @@ def check_upstream(dy, cache):
 
 
 def check_eps(eps):
-    if not (np.isscalar(eps) and 0 <= eps < np.inf):
+    if not (isinstance(eps, Real) and 0 <= eps < np.inf):
         raise ValueError(f"eps must be a number from 0 up, got {eps!r}")
     return float(eps)

@@ -68,7 +68,7 @@ def test_computed_figure_needs_no_frames(building):
 
 
 def test_text_cannot_break_out_of_the_page(building):
-    nasty = '</script><b onclick="x">'
+    nasty = '<!-- <script></script><b onclick="x">'
     element, data = page_of(explore(draw, alt=lambda **_: nasty, a=[1, 2]))
     assert data["alts"] == [nasty, nasty]
     assert element.select_one("img")["alt"] == nasty
@@ -109,8 +109,40 @@ def test_an_error_while_drawing_stops_the_cell(request, mode):
         (dict(a=[1, 2]), {"a": 3}, "a = 3 is not among"),
         (dict(a=[1, 2]), {"z": 3}, "z = 3 is not among"),
         (dict(a=range(21), b=range(10)), None, "210 frames are more than 200"),
+        (dict(a=[1.0, np.nan]), None, "must be finite"),
+        (dict(a=[1, np.inf]), None, "must be finite"),
+        (dict(a=[1, 1.0]), None, "read differently"),
     ],
 )
 def test_bad_sliders_are_refused(with_kernel, values, start, message):
     with pytest.raises(ValueError, match=message):
         explore(draw, alt=words, start=start, **values)
+
+
+def test_an_unknown_module_is_named(building):
+    with pytest.raises(ValueError, match=r"no module 'nosuch'.*batch"):
+        explore(draw, alt=words, live="nosuch", a=[1, 2])
+
+
+@pytest.mark.parametrize("mode", ["building", "with_kernel"])
+def test_alt_must_return_words(request, mode):
+    request.getfixturevalue(mode)
+    with pytest.raises(TypeError, match="alt must return a string, got NoneType"):
+        explore(draw, alt=lambda **_: None, a=[1, 2])
+
+
+def test_numpy_values_and_odd_labels_reach_the_page(building):
+    figure = explore(
+        lambda fig, **_: None,
+        alt=words,
+        live="batch",
+        a=np.arange(3),
+        b=[True, False, None],
+        start={"a": np.int64(2)},
+    )
+    _, data = page_of(figure)
+    assert data["values"] == {"a": [0, 1, 2], "b": [True, False, None]}
+    assert data["labels"] == {"a": ["0", "1", "2"], "b": ["True", "False", "None"]}
+    assert data["start"] == [2, 0]
+    _, data = page_of(explore(lambda fig, **_: None, alt=words, a=[1234567, 1234568]))
+    assert data["labels"]["a"] == ["1234567", "1234568"]

@@ -509,3 +509,23 @@ def test_the_dtype_of_x_decides_whatever_that_of_the_other_arrays(x_dtype, other
     outputs.append(batchnorm_inference(x, gamma, beta, mean, var))
     outputs += fold(x, gamma[[0, 0, 0, 1, 1, 1]], *[a[[0, 0, 0, 1, 1, 1]] for a in (gamma, beta, mean, var)])
     assert {a.dtype for a in outputs} == {np.dtype(x_dtype)}
+
+
+@pytest.mark.parametrize("value", [1.6610760184394302, 0.7764, 0.2259])
+def test_sums_of_systematic_values_stay_within_the_bounds(value):
+    # Rounding errors of equal or quantized numbers do not cancel: row by row they grow with m, not with its root.
+    m = 19_999
+    gamma, beta, rng = np.array([1.0, -2.0]), np.zeros(2), np.random.default_rng(0)
+    quantized = value * rng.choice([-1.0, 1.0, 3.0], (m, 2))
+    for x, dy in ((rng.standard_normal((m, 2)), np.full((m, 2), value)), (quantized, quantized)):
+        right = truth(x, dy, gamma, beta, 1e-5)
+        allowed = bounds(x, dy, gamma, beta, 1e-5, right)
+        y, kept = batchnorm_forward(x, gamma, beta, 1e-5)
+        dx, dgamma, dbeta = batchnorm_backward(dy, kept)
+        for name, got in dict(y=y, mean=kept.mu, var=kept.var, dx=dx, dgamma=dgamma, dbeta=dbeta).items():
+            assert ratio(got, getattr(right, name), getattr(allowed, name)) <= 0.25, name
+
+
+def test_fold_names_the_shape_of_the_weight_it_was_given():
+    with pytest.raises(ValueError, match=r"gamma must have shape \(4,\).*\(4, 2\).*got \(3,\)"):
+        fold(np.ones((4, 2)), None, np.ones(3), np.ones(4), np.ones(4), np.ones(4))

@@ -37,26 +37,38 @@
       tag(handle, "circle", { r: 22, fill: "transparent" });
       tag(handle, "circle", { r: 12, fill: INPUT });
       tag(handle, "text", { fill: "white", "text-anchor": "middle", dy: "0.36em" }, i + 1);
-      handle.addEventListener("pointerdown", (event) => { handle.setPointerCapture(event.pointerId); handle.focus(); event.preventDefault(); });
-      handle.addEventListener("pointermove", (event) => {
-        if (!handle.hasPointerCapture(event.pointerId)) return;
-        const box = svg.getBoundingClientRect();
-        move(i, LOW + ((event.clientX - box.left - 16) / (box.width - 32)) * (HIGH - LOW));
-      });
       handle.addEventListener("keydown", (event) => {
-        const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -5, PageUp: 5 }[event.key];
-        if (!step) return;
+        const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -5, PageUp: 5, Home: -HIGH, End: HIGH }[event.key];
+        if (!step || event.altKey || event.ctrlKey || event.metaKey) return; // Alt and an arrow belong to the browser
         event.preventDefault();
         move(i, x[i] + step);
       });
       return handle;
     });
 
+    // The points overlap on a narrow screen, so the nearest one is taken, wherever in its neighbourhood one presses.
+    let held = null;
+    const under = (event) => {
+      const box = svg.getBoundingClientRect();
+      return LOW + ((event.clientX - box.left - 16) / (box.width - 32)) * (HIGH - LOW);
+    };
+    svg.addEventListener("pointerdown", (event) => {
+      if (!event.target.closest(".bn-handle")) return;
+      const distance = (i) => Math.abs(x[i] - under(event)) - (i === moved ? 1e-6 : 0); // of two on one place the last moved
+      held = SIX.map((_, i) => i).reduce((best, i) => (distance(i) < distance(best) ? i : best));
+      svg.setPointerCapture(event.pointerId);
+      handles[held].focus();
+      event.preventDefault();
+    });
+    svg.addEventListener("pointermove", (event) => svg.hasPointerCapture(event.pointerId) && held !== null && move(held, under(event)));
+    for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => { held = null; });
+
     function move(i, value) {
       moved = i;
       x[i] = Math.min(HIGH, Math.max(LOW, Math.round(value)));
-      if (i === 5 && values.sample_6) set("sample_6", values.sample_6.indexOf(x[5]));
-      else refresh();
+      if (i !== 5 || !values.sample_6) return refresh();
+      const near = values.sample_6.map((v) => Math.abs(v - x[5]));
+      set("sample_6", near.indexOf(Math.min(...near)));
     }
 
     function render() {
