@@ -147,6 +147,41 @@ def test_a_key_changes_with_what_the_chapter_depends_on(mini, keys, file, text, 
     assert {name for name, key in keys().items() if key != before[name]} == changed
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from bnlib import c\nfiles = !echo hi",  # an IPython line must not hide the import above it
+        "c?\nimport bnlib.c",
+        "import importlib\nc = importlib.import_module('bnlib.c')",
+        "this is no Python",  # it may use anything
+    ],
+)
+def test_a_key_changes_with_a_module_however_it_is_named(mini, keys, code):
+    (mini / "book" / "second.md").write_text(HEAD + cell(code))
+    before = keys()["second"]
+    (mini / "bnlib" / "c.py").write_text("Y = 2\n")
+    assert keys()["second"] != before
+
+
+def test_a_script_of_the_pages_is_no_reason_to_execute(mini, keys):
+    (mini / "bnlib" / "a.js").write_text("1")
+    before = keys()
+    (mini / "bnlib" / "a.js").write_text("2")
+    assert keys() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("book/first.md", HEAD + cell(":tags: [hide-input")), ("bnlib/b.py", "X = = 1\n")],
+)
+def test_what_cannot_be_read_is_named_in_one_line(mini, file, text):
+    (mini / file).write_text(text)
+    status, output = build(mini)
+    assert status == 1
+    assert "Traceback" not in output
+    assert file in output
+
+
 def test_a_key_changes_when_a_named_data_set_arrives(mini, keys):
     module = "from pathlib import Path\nSETS = ['fashion-mnist']\n"
     module += f"def available(name):\n    return Path({str(mini)!r}, name).exists()\n"

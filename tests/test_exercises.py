@@ -471,3 +471,36 @@ def test_tolerance_of_the_float32_case():
     assert plain[0].dtype == np.float32
     assert scaled_error(plain[0], right[0]) < case.tolerance / 5
     assert scaled_error(cancelled[0], right[0]) > 0.3
+
+
+class Broken(BaseException):
+    def __str__(self):
+        return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(Broken(), "Broken. "), (GeneratorExit(), "GeneratorExit"), (ValueError("Too wide."), "ValueError: Too wide,")],
+)
+def test_whatever_an_answer_raises_is_reported(error, said):
+    def answer(x, gamma, beta, eps):
+        raise error
+
+    feedback = check("batchnorm-forward", answer)
+    assert feedback.mistake == "raised"
+    assert said.rstrip(" ,.") in feedback.message
+    assert "..," not in feedback.message
+    assert ".. " not in feedback.message
+
+
+def test_keyboard_interrupt_stops_the_checker():
+    def answer(x, gamma, beta, eps):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("batchnorm-forward", answer)
+
+
+def test_a_name_that_is_no_string_is_refused():
+    with pytest.raises(ValueError, match="no exercise"):
+        check(["batchnorm-forward"], lambda x: x)

@@ -31,9 +31,10 @@ def attempt(exercise, case, answer, expected=None):
                 wanted = f"{len(exercise.outputs)} values, `{', '.join(exercise.outputs)}`"
                 return Problem("wrong-number", kind, f"Return {wanted}. You returned {kind}.")
             arrays = [_array(value) for value in outputs[: exercise.judged]]
-    except (Exception, SystemExit) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        text = f"Your code raised {said}{_line(error)}. The checker calls it as `{exercise.usage}`."
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() and the like are no reason for the checker to stop
+        text = f"Your code raised {_said(error)}{_line(error)}. The checker calls it as `{exercise.usage}`."
         return Problem("raised", None, f"{text} {situation(exercise, case)}")
     for name, before, after in zip(exercise.inputs, case.args, args, strict=True):
         if not all(map(np.array_equal, _leaves(before), _leaves(after))):
@@ -84,6 +85,15 @@ def situation(exercise, case):
 def _leaves(value):
     """The arrays and numbers in nested tuples and lists."""
     return [leaf for v in value for leaf in _leaves(v)] if isinstance(value, tuple | list) else [value]
+
+
+def _said(error):
+    """Name and message of an exception, on one line and without a final stop."""
+    try:
+        message = " ".join(str(error).split()).rstrip(".")
+    except Exception:  # its own __str__ is broken
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _line(error):

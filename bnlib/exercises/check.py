@@ -61,7 +61,7 @@ def check(name, answer):
     ValueError
         If there is no exercise of that name.
     """
-    if name not in EXERCISES:
+    if not isinstance(name, str) or name not in EXERCISES:
         close = difflib.get_close_matches(str(name), EXERCISES, n=1, cutoff=0.4)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"there is no exercise {name!r}.{hint} The exercises are: {', '.join(EXERCISES)}")

@@ -17,6 +17,7 @@ sys.modules.setdefault("rfc3987_syntax", None)
 
 import grimp
 import yaml
+from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_book.config import get_final_config
 from myst_nb.core.config import NbParserConfig
 from myst_nb.core.read import create_nb_reader
@@ -79,18 +80,23 @@ def read_pages(root):
         if not path.is_file():
             raise Stop(f"_toc.yml names {file}, but there is no {path.relative_to(root)}")
         text = path.read_text(encoding="utf8")
-        reader = create_nb_reader(str(path), markdown, NbParserConfig(), text)
-        pages.append(Page(file.removesuffix(".md"), path, reader and reader.read(text)))
+        try:
+            reader = create_nb_reader(str(path), markdown, NbParserConfig(), text)
+            pages.append(Page(file.removesuffix(".md"), path, reader and reader.read(text)))
+        except Exception as error:  # such as a cell whose options are no YAML
+            raise Stop(f"{path.relative_to(root)} cannot be read: {' '.join(str(error).split())}") from None
     return pages
 
 
 @functools.lru_cache(None)
 def parse(code):
-    """Syntax tree of a cell or a module; without its IPython commands, and empty if it is no Python."""
-    try:
-        return ast.parse("\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))))
-    except SyntaxError:
-        return ast.parse("")  # the execution will say so
+    """Syntax tree of a cell or a module, with IPython's commands translated; None if it is no Python."""
+    for source in (lambda: code, lambda: TransformerManager().transform_cell(code)):
+        try:
+            return ast.parse(source())
+        except SyntaxError:
+            continue
+    return None
 
 
 def imports(tree):
@@ -103,9 +109,9 @@ def imports(tree):
 
 
 def words(tree):
-    """The names of files and data sets that a tree may mean: its string literals, without folder and suffix."""
+    """Names of modules, files and data sets that a tree may mean: its strings, whole and as the stem of a path."""
     strings = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
-    return {PurePosixPath(text).stem for text in strings if 0 < len(text) < 100}
+    return {name for text in strings if 0 < len(text) < 100 for name in (text, PurePosixPath(text).stem)}
 
 
 class Library:
@@ -115,8 +121,11 @@ class Library:
         self.root = root
         sys.path.insert(0, str(root))  # this book's bnlib, wherever another one is installed
         importlib.invalidate_caches()
-        self.graph = grimp.build_graph("bnlib", cache_dir=None)
-        self.files = [p for p in sorted((root / "bnlib").rglob("*")) if p.suffix in (".js", ".json")]
+        try:
+            self.graph = grimp.build_graph("bnlib", cache_dir=None)
+        except grimp.exceptions.SourceSyntaxError as error:
+            raise Stop(" ".join(str(error).split())) from None
+        self.files = sorted((root / "bnlib").rglob("*.json"))  # scripts are read by the pages, not by the cells
 
     def path(self, module):
         base = self.root / module.replace(".", "/")
@@ -134,14 +143,17 @@ class Library:
 
     def needs(self, trees):
         """Files of bnlib that these syntax trees depend on, and the data sets named on the way."""
-        named = set().union(*map(words, trees))
+        readable = [tree for tree in trees if tree is not None]
+        named = set().union(*map(words, readable))
         # a chapter may name a module, check("forward", ...), that bnlib imports when it is called
-        meant = {module for module in self.graph.modules if module.rpartition(".")[2] in named}
-        modules = self.closure(meant.union(*map(imports, trees)))
+        meant = {module for module in self.graph.modules if {module, module.rpartition(".")[2]} & named}
+        if len(readable) < len(trees):  # what a cell does that cannot be read is not known: it may use anything
+            meant = set(self.graph.modules)
+        modules = self.closure(meant.union(*map(imports, readable)))
         paths = {self.path(module) for module in modules}
         named = named.union(*(words(parse(self.path(m).read_text("utf8"))) for m in modules - {REGISTRY}))
         same = {name.replace("-", "_") for name in named}
-        paths |= {p for p in self.files if p.stem.replace("-", "_") in same or p.with_suffix(".py") in paths}
+        paths |= {p for p in self.files if p.stem.replace("-", "_") in same}
         return sorted(paths), tuple(name for name in DATASETS if name in named)
 
 
