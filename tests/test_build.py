@@ -154,6 +154,9 @@ def test_a_key_changes_with_what_the_chapter_depends_on(mini, keys, file, text, 
         "c?\nimport bnlib.c",
         "import importlib\nc = importlib.import_module('bnlib.c')",
         "this is no Python",  # it may use anything
+        "%%time\nfrom bnlib import c",
+        "%time from bnlib import c",
+        "%%bash\npython some.py",
     ],
 )
 def test_a_key_changes_with_a_module_however_it_is_named(mini, keys, code):
@@ -223,6 +226,14 @@ def test_a_changed_module_and_a_damaged_cache_are_executed_again(built):
     status, output = build(built)
     assert (status, executed(output)) == (0, {"first", "second"}), output
     assert "VALUE 2" in page.read_text()
+
+
+def test_a_changed_script_is_rendered_and_not_executed(built):
+    (built / "bnlib" / "page").mkdir()
+    (built / "bnlib" / "page" / "numbers.js").write_text("1")  # a name that the second chapter holds
+    status, output = build(built)
+    assert (status, executed(output)) == (0, set()), output
+    assert "Nothing changed" not in output
 
 
 def test_a_failing_cell_fails_twice_and_others_finish(mini):

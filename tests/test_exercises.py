@@ -478,9 +478,20 @@ class Broken(BaseException):
         return 1 / 0
 
 
+class BrokenByExit(Exception):
+    def __str__(self):
+        raise SystemExit
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(Broken(), "Broken. "), (GeneratorExit(), "GeneratorExit"), (ValueError("Too wide."), "ValueError: Too wide,")],
+    [
+        (Broken(), "Broken. "),
+        (BrokenByExit(), "BrokenByExit"),
+        (AssertionError(), "AssertionError, in line"),
+        (GeneratorExit(), "GeneratorExit"),
+        (ValueError("Too wide."), "ValueError: Too wide,"),
+    ],
 )
 def test_whatever_an_answer_raises_is_reported(error, said):
     def answer(x, gamma, beta, eps):

@@ -91,7 +91,9 @@ def _said(error):
     """Name and message of an exception, on one line and without a final stop."""
     try:
         message = " ".join(str(error).split()).rstrip(".")
-    except Exception:  # its own __str__ is broken
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its own __str__ is broken, and may raise anything too
         message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 

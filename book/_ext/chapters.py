@@ -93,10 +93,21 @@ def parse(code):
     """Syntax tree of a cell or a module, with IPython's commands translated; None if it is no Python."""
     for source in (lambda: code, lambda: TransformerManager().transform_cell(code)):
         try:
-            return ast.parse(source())
+            tree = ast.parse(source())
+            break
         except SyntaxError:
             continue
-    return None
+    else:
+        return None
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("run_line_magic", "run_cell_magic"):
+            # what %%time and its like run is Python too, but in this tree it is a string
+            for arg in (arg for arg in node.args[1:] if isinstance(arg, ast.Constant)):
+                inner = parse(str(arg.value))
+                if inner is None:
+                    return None
+                tree.body += inner.body
+    return tree
 
 
 def imports(tree):
