@@ -1,10 +1,12 @@
-"""The command line: ``python -m bnlib data [list | fetch | verify] [NAME ...]``.
+"""The command line: ``python -m bnlib data | list | run | ledger``; ``--help`` says what each takes.
 
 Each command has one function that adds its parser and one for each of its actions. An action returns its exit
 status. Heavy modules are imported inside the actions, so that ``--help`` answers at once.
 """
 
 import argparse
+import json
+import os
 import sys
 
 
@@ -80,6 +82,75 @@ def _nothing_cached(data, name, faults):
     return faults == [f"{file} is not cached" for file in data.FILES[name]]
 
 
+def _add_experiments(commands):
+    parser = commands.add_parser("list", help="list the experiments", description="List the experiments.")
+    parser.set_defaults(action=_list)
+    parser = commands.add_parser(
+        "run",
+        help="run an experiment",
+        description="Run an experiment and print its claims. A full run with all seeds is recorded in bnlib/results; "
+        "finished cells are kept, so a run that was stopped goes on where it was.",
+    )
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--scale", default="lite", help="lite (default) or full")
+    parser.add_argument("--seeds", type=int, metavar="N", help="the first N confirming seeds only; never recorded")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=os.cpu_count(), help="cells at a time (default: cores)"
+    )
+    parser.set_defaults(action=_run)
+    parser = commands.add_parser(
+        "ledger", help="print all claims", description="Print the claims of all recorded runs."
+    )
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.set_defaults(action=_ledger)
+
+
+def _list(arguments):
+    from bnlib.experiments import core, ledger
+
+    for name in core.names():
+        module = core.module(name)
+        print(f"{name}: {module.__doc__.splitlines()[0]}")
+        for scale, config in module.PRESETS.items():
+            sets = ", ".join(sorted({plan.dataset for plan in config.arms.values()}))
+            print(f"    {scale:8}{len(config.arms)} arms, {len(config.seeds)} seeds, {sets}")
+        print(f"    recorded  {'yes' if name in ledger.recorded() else 'no'}")
+    return 0
+
+
+def _run(arguments):
+    from bnlib.data import DataUnavailable
+    from bnlib.experiments import ledger, record, runner
+
+    try:
+        run = runner.run(arguments.name, arguments.scale, seeds=arguments.seeds, jobs=arguments.jobs)
+        print(ledger.table(ledger.entries(run)))
+        for arm, choice in run.chosen.items():
+            if choice["edge"]:
+                print(
+                    f"note: the best {' and '.join(choice['edge'])} of {arm} is at the edge of its grid: no optimum"
+                )
+        if arguments.scale != "full":
+            print(f"not recorded: scale {arguments.scale}")
+        elif run.seeds_left_out():
+            print(f"not recorded: {run.seeds_left_out()} of the config's seeds were left out")
+        else:
+            print(f"recorded in {record.save(run)}")
+    except DataUnavailable as error:
+        return _error(f"no source of {error.name} answered: python -m bnlib data fetch {error.name} says more")
+    except OSError as error:
+        return _error(f"{error.filename or 'a file'} cannot be written: {error.strerror}; finished cells are kept")
+    return 0
+
+
+def _ledger(arguments):
+    from bnlib.experiments import ledger
+
+    found = ledger.claims()
+    print(json.dumps(found, indent=1, ensure_ascii=False) if arguments.format == "json" else ledger.table(found))
+    return 0
+
+
 def _error(line):
     print(f"error: {line}", file=sys.stderr)
     return 1
@@ -90,6 +161,7 @@ def main(words=None):
     parser = argparse.ArgumentParser(prog="python -m bnlib", description="The batch normalization course.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_data(commands)
+    _add_experiments(commands)
     arguments = parser.parse_args(words)
     try:
         return arguments.action(arguments)

@@ -57,6 +57,27 @@ def look(kind):
     return {"color": COLORS[kind], "linestyle": LINES[kind]}
 
 
+def bands(ax, rows, y, looks, x="step"):
+    """Draw arms: the mean over the seeds as a line, the range over the seeds as a band.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    rows : pandas.DataFrame
+        Columns ``arm``, ``seed``, ``x`` and ``y``, one row per arm, seed and point.
+    y, x : str
+        Names of columns.
+    looks : dict
+        arm -> keyword arguments for ``ax.plot``, such as a label and `look`. Arms of ``rows`` that are not in it,
+        such as a learner's own, get the colour of a variant and their name.
+    """
+    for arm, part in rows.groupby("arm", sort=False):
+        values = part.pivot_table(index=x, columns="seed", values=y)
+        style = looks.get(arm, {"label": arm, **look("variant")})
+        (line,) = ax.plot(values.index, values.mean(axis=1), **style)
+        ax.fill_between(values.index, values.min(axis=1), values.max(axis=1), color=line.get_color(), alpha=0.2, lw=0)
+
+
 def batch_as_points(ax, x, y, center, spread):
     """A batch of one channel: inputs on the upper line, outputs on the lower one, a thin line joining each pair.
 

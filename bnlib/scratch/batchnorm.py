@@ -182,7 +182,10 @@ class RunningStatistics:
             self.mean, self.var = np.zeros(x.shape[1]), np.ones(x.shape[1])
         check_channels(x, 1, mean=self.mean)
         mu, _, var = _moments(x)
-        m = count(x)
+        self.take(mu, var, count(x))
+
+    def take(self, mu, var, m):
+        """Take in the mean and the biased variance, arrays (C,), of a batch with ``m`` values per channel."""
         self.count += 1
         new = 1 / self.count if self.momentum is None else self.momentum
         self.mean = (1 - new) * self.mean + new * mu
@@ -233,7 +236,7 @@ def _sum(a):
 
     NumPy adds contiguous numbers pairwise; over the first axis it adds row by row, and the rounding grows with N.
     """
-    return np.ascontiguousarray(np.moveaxis(a, 1, 0), dtype=np.float64).reshape(a.shape[1], -1).sum(1)
+    return np.ascontiguousarray(np.swapaxes(a, 0, 1), dtype=np.float64).reshape(a.shape[1], -1).sum(1)
 
 
 def _spread(v, x):

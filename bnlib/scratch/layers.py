@@ -6,7 +6,8 @@ A layer has ``params`` and ``grads``, dictionaries with the same names. ``forwar
 
 import numpy as np
 
-from .batchnorm import RunningStatistics, batchnorm_backward, batchnorm_forward, batchnorm_inference
+from .batchnorm import Cache, RunningStatistics, batchnorm_backward, batchnorm_forward, batchnorm_inference
+from .checks import count
 
 
 class Layer:
@@ -42,9 +43,12 @@ class Linear(Layer):
         return x @ weight.T + self.params["bias"]
 
     def backward(self, dy):
+        self.fill_grads(dy)
+        return dy @ self.params["weight"]
+
+    def fill_grads(self, dy):
         self.grads["weight"] = dy.T @ self.x
         self.grads["bias"] = dy.sum(0)
-        return dy @ self.params["weight"]
 
 
 class Sigmoid(Layer):
@@ -98,7 +102,10 @@ class BatchNorm(Layer):
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"forward must return the pair (y, cache), got {type(result).__name__}")
         y, self.cache = result
-        self.running.update(x)
+        if isinstance(self.cache, Cache):  # the moments of this batch are there already
+            self.running.take(self.cache.mu, self.cache.var, count(x))
+        else:
+            self.running.update(x)
         return y
 
     def backward(self, dy):

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from bnlib import data
 from bnlib.scratch.gradcheck import numerical_gradient, scaled_error
 from bnlib.scratch.layers import BatchNorm, Linear, ReLU, Sigmoid
-from bnlib.scratch.network import Sequential, accuracy, fit, mlp, pixels, sgd_step, sick_net, softmax_cross_entropy
+from bnlib.scratch.network import Sequential, accuracy, fit, mlp, pixels, sick_net, softmax_cross_entropy
+from bnlib.scratch.optimizers import SGD
 
 RNG = np.random.default_rng(0)
 
@@ -106,12 +107,12 @@ def test_activations_are_the_inputs_and_outputs_of_every_layer(clouds):
     assert np.abs(net.activations(clouds[0], training=True)[2].mean(0)).max() < 1e-6
 
 
-def test_sgd_step_moves_every_parameter_against_its_gradient_in_place():
+def test_sgd_moves_every_parameter_against_its_gradient_in_place():
     net = mlp([3, 4, 2], norm=BatchNorm)
     params = [(layer, name, p, p.copy()) for layer in net.layers for name, p in layer.params.items()]
     _, dlogits = softmax_cross_entropy(net.forward(RNG.standard_normal((6, 3)).astype(np.float32)), np.arange(6) % 2)
     net.backward(dlogits)
-    sgd_step(net, 0.25)
+    SGD(0.25).step(net)
     assert len(params) == 6
     for layer, name, param, before in params:
         assert layer.params[name] is param

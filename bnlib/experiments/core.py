@@ -1,0 +1,202 @@
+"""What an experiment is made of: its arms and their settings, its claims, and how one is found by its name.
+
+Every module of this package but those in `SHARED` is an experiment. It holds
+
+- ``ARMS``: name -> one line that says what this arm changes;
+- ``PRESETS``: scale -> `Config`;
+- ``run(config, arm, seed, **setting) -> list[dict]``: one cell, a row per evaluation, with ``step`` and ``loss``, the
+  first 20 steps among them; all randomness from the seed, no file written;
+- ``summarize(rows) -> dict``: the rows of one cell reduced to numbers. ``score`` is one of them, the higher the
+  better: by it the runner chooses an arm's setting;
+- ``draw(rows, ax)``, and ``claims(cells) -> list[Claim]`` from the summaries of the confirming cells.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import itertools
+import json
+import math
+import pkgutil
+from pathlib import Path
+from typing import NamedTuple
+
+PAPERS = {"ioffe2015": "Ioffe & Szegedy 2015"}  # key in the bibliography: how the ledger names it
+SAME, ANALOGUE = "same setting", "analogue"
+VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
+REPORT = "report only"
+SHARED = ("cells", "core", "ledger", "paired", "record", "runner")
+
+
+class Refused(ValueError):
+    """An order that cannot be carried out; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How one arm is run.
+
+    Parameters
+    ----------
+    dataset : str
+        A name of `bnlib.data`.
+    steps : int
+    settings : tuple of dict
+        Keyword arguments for the experiment's ``run``. Of several the runner chooses one, on validation data.
+    like : str, optional
+        Take the setting that was chosen for this other arm. `settings` is then empty.
+    seeds : tuple of int, optional
+        Confirming seeds of this arm alone, where they differ from the experiment's.
+    curves : bool
+        Keep the curves of all settings, because a figure shows them.
+    alone : bool
+        Run its cells one at a time after all others: it measures time.
+    """
+
+    dataset: str
+    steps: int
+    settings: tuple = ()
+    like: str | None = None
+    seeds: tuple | None = None
+    curves: bool = False
+    probed: bool = False
+    alone: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All that decides the numbers of an experiment at one scale.
+
+    Parameters
+    ----------
+    arms : dict of Plan
+    seeds : tuple of int
+        Confirming seeds: their cells are measured on test data and are the result.
+    tuning_seeds : tuple of int
+        Seeds of the cells that choose a setting, on validation data. Never also confirming seeds.
+    arrays : dict
+        Columns that hold a list, and how many of its entries the recorded file keeps, for the first seed.
+    options : dict
+        Whatever else the module's ``run`` looks at, such as the batch size.
+    """
+
+    arms: dict
+    seeds: tuple
+    tuning_seeds: tuple
+    arrays: dict = dataclasses.field(default_factory=dict)
+    options: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        confirming = {*self.seeds, *itertools.chain(*(plan.seeds or () for plan in self.arms.values()))}
+        if confirming & set(self.tuning_seeds):
+            raise ValueError(f"seeds {sorted(confirming & set(self.tuning_seeds))} would tune and confirm")
+
+    def hash(self):
+        """SHA-256 of everything in the config, the first 16 digits."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def confirming(self, arm):
+        """The confirming seeds of an arm."""
+        return self.arms[arm].seeds or self.seeds
+
+
+def grid(**values):
+    """All combinations of lists of values, as a tuple of settings; a single value stands for a list of one.
+
+    >>> grid(norm="none", lr=[0.1, 1.0])
+    ({'norm': 'none', 'lr': 0.1}, {'norm': 'none', 'lr': 1.0})
+    """
+    lists = [v if isinstance(v, list | tuple) else [v] for v in values.values()]
+    return tuple(dict(zip(values, combination, strict=True)) for combination in itertools.product(*lists))
+
+
+class Measured(NamedTuple):
+    """A number with its interval, and "≥" or "≤" before it where runs ended before they reached a level."""
+
+    value: float
+    spread: tuple
+    bound: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One statement of a paper, our number for it, and whether it held.
+
+    Parameters
+    ----------
+    id : str
+        Starts with the name of the experiment.
+    paper : str
+        A key of `PAPERS`.
+    place : str
+        Section, figure, table or theorem.
+    statement : str
+    paper_value : str
+        The paper's number, or why there is none.
+    measured : Measured
+    unit : str
+        Printed after the number: "x" for a ratio, "points", ...
+    threshold : float or None
+        The least value at which the claim holds, fixed before the run. None: report only.
+    fidelity : {"same setting", "analogue"}
+    dataset : str
+    seeds : tuple of int
+    """
+
+    id: str
+    paper: str
+    place: str
+    statement: str
+    paper_value: str
+    measured: Measured
+    unit: str
+    threshold: float | None
+    fidelity: str
+    dataset: str
+    seeds: tuple
+
+    def __post_init__(self):
+        if self.paper not in PAPERS:
+            raise ValueError(f"claim {self.id}: paper must be one of {', '.join(PAPERS)}, got {self.paper!r}")
+        if self.fidelity not in VERDICTS:
+            raise ValueError(f"claim {self.id}: fidelity must be one of {', '.join(VERDICTS)}, got {self.fidelity!r}")
+
+    @property
+    def verdict(self):
+        """Held: the number is at least the threshold. In part: only the upper end of its interval is."""
+        if self.threshold is None:
+            return REPORT
+        held, partly, missed = VERDICTS[self.fidelity]
+        if math.isnan(self.measured.value):
+            return missed
+        if self.measured.value >= self.threshold:
+            return held
+        return partly if self.measured.spread[1] >= self.threshold else missed
+
+
+def names():
+    """Names of all experiments, such as ``sigmoid-mlp``."""
+    modules = (info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    return tuple(name.replace("_", "-") for name in modules if name not in SHARED)
+
+
+def module(name):
+    """The module of an experiment; `Refused` if there is none of this name."""
+    known(name, names(), "experiment")
+    return importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+
+
+def preset(name, scale):
+    """The `Config` of an experiment at a scale."""
+    presets = module(name).PRESETS
+    known(scale, presets, f"scale of {name}")
+    return presets[scale]
+
+
+def known(name, choices, kind):
+    """Refuse a name that is not among the choices, with the nearest one."""
+    if name not in choices:
+        near = difflib.get_close_matches(str(name), list(choices), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise Refused(f"there is no {kind} {name!r}: choose from {', '.join(choices)}{hint}")

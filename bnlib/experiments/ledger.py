@@ -1,0 +1,107 @@
+"""The ledger: every claim of every recorded experiment, computed from the recorded files and never typed."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from . import core, record, runner
+
+
+def recorded():
+    """Names of the experiments that have a recorded file."""
+    return tuple(name for name in core.names() if record.path(name).exists())
+
+
+def claims():
+    """All claims as a list of dicts, ready for JSON.
+
+    Each has ``id, experiment, paper, place, statement, paper_value, ours, spread, seeds, threshold, fidelity,
+    verdict, dataset, seconds, command``, and ``unit`` and ``bound``, which belong to ``ours``. ``seconds`` is the
+    processor time of the whole experiment.
+    """
+    return [entry for name in recorded() for entry in entries(record.load(name))]
+
+
+def entries(run):
+    """The claims of one run, live or recorded, as a list of dicts."""
+    seconds = run.about.get("seconds", round(float(run.cells["seconds"].sum())))
+    command = f"python -m bnlib run {run.name} --scale {run.scale}"
+    found = []
+    for claim in core.module(run.name).claims(run.results()):
+        entry = dataclasses.asdict(claim)
+        value, spread, bound = entry.pop("measured")
+        entry |= {
+            "experiment": run.name,
+            "ours": _plain(value),
+            "spread": [_plain(v) for v in spread],
+            "bound": bound,
+        }
+        entry |= {"verdict": claim.verdict, "seeds": list(claim.seeds), "seconds": seconds, "command": command}
+        found.append(entry)
+    return found
+
+
+def ours(entry):
+    """Our number as the book prints it, such as "4.9x" or "≥ 15x" or "+0.8 points"."""
+    if entry["ours"] is None:
+        return "no number"
+    return " ".join(filter(None, (entry["bound"], _number(entry["ours"], entry["unit"]))))
+
+
+def spread(entry):
+    """Its interval as the book prints it, such as "2.8 to 11x"."""
+    if entry["ours"] is None:
+        return "level not reached"
+    low, high = (_number(v, entry["unit"]) for v in entry["spread"])
+    unit = entry["unit"] if entry["unit"] == "x" else f" {entry['unit']}"
+    return f"{low.removesuffix(unit)} to {high}"
+
+
+def threshold(entry):
+    """The threshold as the book prints it."""
+    return "none" if entry["threshold"] is None else f"≥ {_number(entry['threshold'], entry['unit']).lstrip('+')}"
+
+
+def stale(name):
+    """Why a recorded file no longer is what the code computes: a list of lines, empty if it still is.
+
+    Compares the config with the module's and reruns the first 20 steps of one cell of each arm.
+    """
+    run, now = record.load(name), core.preset(name, "full")
+    found = []
+    if run.about["hash"] != now.hash():
+        found.append(f"the config's hash is {now.hash()}, recorded was {run.about['hash']}")
+    short = {arm: dataclasses.replace(plan, steps=record.FIRST) for arm, plan in run.config.arms.items()}
+    short = dataclasses.replace(run.config, arms=short)
+    for arm, then in run.first.items():
+        rows = runner.one_cell(name, short, arm, then["seed"], run.chosen[arm]["setting"])["rows"]
+        losses = [row["loss"] for row in rows if row["step"] <= record.FIRST]
+        before = np.array(then["losses"], float)
+        if len(losses) != len(before) or not np.allclose(losses, before, rtol=1e-4, atol=0, equal_nan=True):
+            found.append(
+                f"arm {arm}, seed {then['seed']}: the first losses are {losses[:3]}..., recorded {before[:3]}"
+            )
+    return found
+
+
+def table(found):
+    """Claims as lines of plain text."""
+    lines = []
+    for entry in found:
+        lines.append(f"{entry['id']}: {entry['statement']}")
+        lines.append(
+            f"    {ours(entry)} ({spread(entry)}; {len(entry['seeds'])} seeds), threshold {threshold(entry)}: "
+            f"{entry['verdict']} [{entry['fidelity']}, {entry['dataset']}]"
+        )
+    return "\n".join(lines)
+
+
+def _number(value, unit):
+    if unit == "x":
+        return f"{value:.2f}x" if value < 9.95 else f"{value:.0f}x"
+    return f"{value:+.2f} {unit}"
+
+
+def _plain(value):
+    return None if math.isnan(value) else float(f"{value:.5g}")

@@ -1,0 +1,189 @@
+"""A finished run, and the file that records it."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import threadpoolctl
+
+from . import core
+
+RESULTS = Path(__file__).parents[1] / "results"
+POINTS = 40  # of a recorded curve
+FIRST = 20  # steps whose losses tell whether a recorded run is still what the code computes
+LABELS = ("arm", "seed", "tuning")
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """A finished run, live or recorded.
+
+    Attributes
+    ----------
+    name, scale : str
+    config : Config
+    rows : pandas.DataFrame
+        One row per arm, seed and evaluation, of the chosen settings: ``arm, seed, tuning``, the setting, ``step``,
+        ``loss`` and what else the experiment measures. Also the tuning cells of arms whose plan says ``curves``.
+    cells : pandas.DataFrame
+        One row per cell, tuning cells included: the same labels, the summary, and ``seconds`` of processor time.
+    chosen : dict
+        arm -> ``{"setting": dict, "edge": names of the values at the edge of their grid}``.
+    arrays : dict
+        arm -> column -> ``(steps, array)`` of the first confirming seed: what was measured as a list of numbers.
+    first : dict
+        arm -> ``{"seed": int, "losses": the first 20}``.
+    about : dict
+        Recorded only: ``hash``, ``date``, ``environment``, ``seconds``.
+    """
+
+    name: str
+    scale: str
+    config: core.Config
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+    chosen: dict
+    arrays: dict
+    first: dict
+    about: dict
+
+    def results(self):
+        """The confirming cells: what claims are made from."""
+        return self.cells[~self.cells["tuning"]]
+
+    def seeds_left_out(self):
+        """How many of the config's confirming cells were not run."""
+        return sum(len(self.config.confirming(arm)) for arm in self.config.arms) - len(self.results())
+
+
+def path(name):
+    """The file that records an experiment's full run."""
+    return RESULTS / f"{name}.json"
+
+
+def environment():
+    """What the numbers may depend on, as a dict."""
+    pools = {
+        f"{p['internal_api']} {p['version']} {p.get('architecture', '')}" for p in threadpoolctl.threadpool_info()
+    }
+    packages = [name for name in ("numpy", "scipy", "torch") if name in sys.modules]
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "libraries": sorted(pool.strip() for pool in pools),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def save(run):
+    """Write a run to its file in `RESULTS`; the file appears whole or not at all."""
+    tuning, results = run.cells[run.cells["tuning"]], run.results()
+    content = {
+        "experiment": run.name,
+        "hash": run.config.hash(),
+        "date": datetime.date.today().isoformat(),
+        "environment": environment(),
+        "seconds": round(float(run.cells["seconds"].sum())),
+        "config": dataclasses.asdict(run.config),
+        "chosen": run.chosen,
+        "first": run.first,
+        "tried": _table(tuning[[*LABELS, "setting", "score"]]),
+        "results": _table(results.drop(columns=[*_setting_columns(run), "setting"])),
+        "curves": [_curve(run, *key, part) for key, part in run.rows.groupby([*LABELS, "key"], sort=False)],
+        "arrays": {
+            arm: {name: _thin_array(run, name, *pair) for name, pair in columns.items()}
+            for arm, columns in run.arrays.items()
+        },
+    }
+    file = path(run.name)
+    aside = file.with_suffix(".new")
+    try:
+        aside.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf8")
+        os.replace(aside, file)
+    finally:
+        aside.unlink(missing_ok=True)
+    return file
+
+
+def load(name):
+    """Read a recorded run; FileNotFoundError where the experiment was not yet recorded."""
+    core.module(name)
+    content = json.loads(path(name).read_text(encoding="utf8"))
+    plans = {arm: core.Plan(**_tuples(plan)) for arm, plan in content["config"].pop("arms").items()}
+    config = core.Config(arms=plans, **_tuples(content["config"]))
+    chosen = content["chosen"]
+    tried = pd.DataFrame(content["tried"])
+    results = pd.DataFrame(content["results"]).assign(setting=lambda t: [chosen[arm]["setting"] for arm in t["arm"]])
+    cells = pd.concat([tried, results], ignore_index=True)
+    cells = cells.join(pd.DataFrame(list(cells["setting"]), index=cells.index))
+    curves = [pd.DataFrame(curve.pop("rows")).assign(**curve.pop("setting"), **curve) for curve in content["curves"]]
+    arrays = {
+        arm: {column: (np.array(pair["step"]), np.array(pair["values"])) for column, pair in columns.items()}
+        for arm, columns in content["arrays"].items()
+    }
+    about = {key: content[key] for key in ("hash", "date", "environment", "seconds")}
+    rows = pd.concat(curves, ignore_index=True)
+    return Run(name, "full", config, rows, cells, chosen, arrays, content["first"], about)
+
+
+def thin(steps, points=POINTS):
+    """Positions of at most ``points`` steps, about evenly spaced on a logarithmic axis, both ends among them."""
+    steps = np.asarray(steps, float)
+    if len(steps) <= points:
+        return np.arange(len(steps))
+    wanted = np.geomspace(steps[0], steps[-1], points)
+    return np.unique(np.abs(steps[:, None] - wanted).argmin(0))
+
+
+def _curve(run, arm, seed, tuning, key, part):
+    plain = part.drop(columns=[*LABELS, "key", *_setting_columns(run), "score"]).dropna(axis=1, how="all")
+    rows = plain.iloc[thin(plain["step"])]
+    setting = part.iloc[0][_setting_columns(run)].dropna().to_dict()
+    columns = {name: [_short(v) for v in rows[name]] for name in rows}
+    return {"arm": arm, "seed": int(seed), "tuning": bool(tuning), "setting": setting, "rows": columns}
+
+
+def _thin_array(run, name, steps, values):
+    kept = thin(steps)
+    entries = values[kept][:, : run.config.arrays[name]]
+    return {"step": [int(s) for s in steps[kept]], "values": [_short(v) for v in entries.tolist()]}
+
+
+def _setting_columns(run):
+    return sorted({key for setting in run.cells["setting"] for key in setting})
+
+
+def _table(frame):
+    frame = frame.dropna(axis=1, how="all")
+    return {name: [_short(v) for v in frame[name]] for name in frame}
+
+
+def _short(value):
+    """Numbers rounded to five significant digits, inside lists too, and NaN as None: the file is JSON."""
+    if isinstance(value, list):
+        return [_short(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return None if math.isnan(value) else float(f"{value:.5g}")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tuples(content):
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,242 @@
+"""Runs an experiment: tries the settings of every arm on validation data, chooses, confirms with other seeds.
+
+The runner alone chooses. Every finished cell is kept at once (`cells`), so a killed run goes on where it stopped.
+"""
+
+import dataclasses
+import inspect
+import itertools
+import os
+import sys
+import time
+from numbers import Integral, Real
+
+import joblib
+import numpy as np
+import pandas as pd
+import threadpoolctl
+from tqdm.auto import tqdm
+
+from . import cells, core
+from .record import FIRST, Run
+
+
+def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
+    """Run an experiment, or arms of your own in it.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment, such as "sigmoid-mlp".
+    scale : {"lite", "full"}
+    arms : list of str or dict, optional
+        Which arms to run; by default all. In a dict, None runs an arm as it is, and a dict makes an arm of your own:
+        ``{"mine": {"base": "plain", "lr": [0.1, 1.0], "init": my_init}}`` is the arm "plain" with these values in
+        place of its own. Of several values the runner chooses one on validation data, as for every arm. Nothing of
+        such a run is kept.
+    seeds : int, optional
+        Use the first so many confirming seeds of the config; by default all.
+    jobs : int
+        Cells run at the same time.
+    progress : bool, optional
+        Show a progress line. By default yes, but not on the pages of the built book.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    Refused
+        If there is no such experiment, scale, arm or setting, or ``seeds`` or ``jobs`` is out of range.
+    """
+    config = _with_arms(name, core.preset(name, scale), arms)
+    _check_counts(config, seeds, jobs)
+    quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
+    own = isinstance(arms, dict) and any(spec is not None for spec in arms.values())
+    work = _Work(name, config, seeds, jobs, quiet, keep=not own)
+    with work.bar:
+        fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
+        free = [arm for arm, plan in config.arms.items() if len(plan.settings) > 1]
+        confirm = {arm: config.arms[arm].settings[0] for arm in fixed}
+        work.do(
+            [*work.tuning(free), *work.confirming({a: s for a, s in confirm.items() if not config.arms[a].alone})]
+        )
+        chosen = {arm: {"setting": setting, "edge": []} for arm, setting in confirm.items()}
+        chosen |= {arm: _choose(config.arms[arm], arm, work.summaries) for arm in free}
+        copies = {arm: plan.like for arm, plan in config.arms.items() if plan.like}
+        chosen |= {arm: dict(chosen[other], like=other) for arm, other in copies.items()}
+        work.do(work.confirming({arm: chosen[arm]["setting"] for arm in [*free, *copies]}))
+        work.do(work.confirming({a: s for a, s in confirm.items() if config.arms[a].alone}), jobs=1)
+    return work.finished(scale, {arm: chosen[arm] for arm in config.arms})
+
+
+def one_cell(name, config, arm, seed, setting, file=None):
+    """Run one cell on one thread and keep it; returns ``{"rows", "seconds"}``."""
+    module = core.module(name)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    with threadpoolctl.threadpool_limits(1):
+        start = time.process_time()
+        rows = module.run(config, arm, seed, **setting)
+        cell = {"rows": rows, "seconds": time.process_time() - start}
+    if file is not None:
+        cells.write(file, cell)
+    return cell
+
+
+class _Work:
+    """The cells of one run: what is done, what is to do, and the progress line."""
+
+    def __init__(self, name, config, seeds, jobs, quiet, keep):
+        self.name, self.config, self.jobs, self.keep = name, config, jobs, keep
+        self.seeds = {arm: config.confirming(arm)[:seeds] for arm in config.arms}
+        self.summaries, self.rows, self.arrays, self.first = [], [], {}, {}
+        tried = {
+            a: len(p.settings) * len(config.tuning_seeds) * (len(p.settings) > 1) for a, p in config.arms.items()
+        }
+        count = {arm: tried[arm] + len(self.seeds[arm]) for arm in config.arms}
+        self.all = sum(count.values())
+        self.bar = tqdm(
+            total=sum(config.arms[arm].steps * count[arm] for arm in config.arms),
+            disable=quiet,
+            mininterval=0.5,
+            bar_format="{desc} {percentage:3.0f}% |{bar:20}| {elapsed} gone, about {remaining} left",
+        )
+        self._tell()
+
+    def tuning(self, arms):
+        """Cells that choose: every setting of these arms with every tuning seed."""
+        plans = ((arm, self.config.arms[arm]) for arm in arms)
+        return [(a, seed, s) for a, plan in plans for s in plan.settings for seed in self.config.tuning_seeds]
+
+    def confirming(self, settings):
+        """Cells that count: one setting for each arm, with every confirming seed."""
+        return [(arm, seed, setting) for arm, setting in settings.items() for seed in self.seeds[arm]]
+
+    def do(self, todo, jobs=None):
+        """Run these cells, or take them from disk, the longest first."""
+        left = []
+        for arm, seed, setting in sorted(todo, key=lambda cell: -self.config.arms[cell[0]].steps):
+            file = cells.path(self.name, self.config, arm, seed, setting) if self.keep else None
+            done = None
+            try:
+                done = cells.read(file) if file else None
+            except ValueError as error:
+                tqdm.write(f"{error}: it is computed again", file=sys.stderr)
+            if done is None:
+                left.append((arm, seed, setting, file))
+            else:
+                self.bar.initial += self.config.arms[arm].steps  # took no time: not to be counted on
+                self._take(arm, seed, setting, done)
+        # The workers hand a cell over as soon as it is finished, and have written it to disk before.
+        pool = joblib.Parallel(n_jobs=jobs or self.jobs, return_as="generator_unordered")
+        for arm, seed, setting, cell in pool(
+            joblib.delayed(_labelled)(self.name, self.config, *cell) for cell in left
+        ):
+            self._take(arm, seed, setting, cell)
+
+    def _take(self, arm, seed, setting, cell):
+        tuning = seed in self.config.tuning_seeds
+        plan, arrays = self.config.arms[arm], self.config.arrays
+        label = {"arm": arm, "seed": seed, "tuning": tuning}
+        about = {
+            "dataset": plan.dataset,
+            "steps": plan.steps,
+            "setting": setting,
+            **setting,
+            "seconds": cell["seconds"],
+        }
+        self.summaries.append({**label, **about, **core.module(self.name).summarize(cell["rows"])})
+        if not tuning or plan.curves:
+            key = len(self.summaries)  # one for each cell: settings may hold what cannot be compared
+            plain = ({k: v for k, v in row.items() if k not in arrays} for row in cell["rows"])
+            self.rows += [{**label, "key": key, **setting, **row} for row in plain]
+        if not tuning and seed == self.seeds[arm][0]:
+            found = {name: [(r["step"], r[name]) for r in cell["rows"] if name in r] for name in arrays}
+            pairs = {name: tuple(map(np.array, zip(*pair, strict=True))) for name, pair in found.items() if pair}
+            self.arrays |= {arm: pairs} if pairs else {}
+            if not plan.alone:
+                losses = [row["loss"] for row in cell["rows"] if row["step"] <= FIRST]
+                self.first[arm] = {"seed": seed, "losses": losses}
+        self.bar.update(plan.steps)
+        self._tell()
+
+    def _tell(self):
+        self.bar.set_description_str(f"{self.name}: {len(self.summaries)} of {self.all} cells")
+
+    def finished(self, scale, chosen):
+        """Everything in an order that does not depend on which cell was ready first."""
+        place = {arm: i for i, arm in enumerate(self.config.arms)}
+        settings = {arm: plan.settings for arm, plan in self.config.arms.items()}
+
+        def order(cell):
+            arm, setting = cell["arm"], cell["setting"]
+            return (
+                place[arm],
+                not cell["tuning"],
+                setting in settings[arm] and settings[arm].index(setting),
+                cell["seed"],
+            )
+
+        keys = [s["key"] for s in sorted(({**s, "key": i + 1} for i, s in enumerate(self.summaries)), key=order)]
+        summaries = pd.DataFrame([self.summaries[key - 1] for key in keys])
+        rows = pd.DataFrame(self.rows)
+        rows["key"] = rows["key"].map({key: i for i, key in enumerate(keys)})
+        rows = rows.sort_values("key", kind="stable", ignore_index=True)
+        ordered = {arm: self.arrays[arm] for arm in chosen if arm in self.arrays}
+        first = {arm: self.first[arm] for arm in chosen if arm in self.first}
+        return Run(self.name, scale, self.config, rows, summaries, chosen, ordered, first, {})
+
+
+def _labelled(name, config, arm, seed, setting, file):
+    return arm, seed, setting, one_cell(name, config, arm, seed, setting, file)
+
+
+def _choose(plan, arm, summaries):
+    """The setting with the highest mean score over the tuning seeds, and which of its numbers end their grid."""
+    tried = [s for s in summaries if s["arm"] == arm and s["tuning"]]
+    scores = [np.mean([s["score"] for s in tried if s["setting"] == setting]) for setting in plan.settings]
+    best = plan.settings[int(np.argmax(scores))]
+    edge = []
+    for key, value in best.items():
+        rest = {k: v for k, v in best.items() if k != key}
+        beside = [s[key] for s in plan.settings if {k: v for k, v in s.items() if k != key} == rest]
+        if isinstance(value, Real) and len(beside) > 1 and value in (min(beside), max(beside)):
+            edge.append(key)
+    return {"setting": best, "edge": edge}
+
+
+def _with_arms(name, config, arms):
+    """The config with these arms in place of all."""
+    if arms is None:
+        return config
+    plans = {}
+    for arm, spec in arms.items() if isinstance(arms, dict) else dict.fromkeys(arms).items():
+        spec = dict(spec or {})
+        base = spec.pop("base", arm)
+        core.known(base, config.arms, f"arm of {name}")
+        plan = config.arms[base]
+        if spec:
+            allowed = [p.name for p in inspect.signature(core.module(name).run).parameters.values()][3:]
+            for key in spec:
+                core.known(key, allowed, f"setting of {name}")
+            settings = plan.settings or config.arms[plan.like].settings
+            kept = [{k: v for k, v in s.items() if k not in spec} for s in settings]
+            kept = [s for i, s in enumerate(kept) if s not in kept[:i]]
+            settings = tuple({**a, **b} for a, b in itertools.product(kept, core.grid(**spec)))
+            plan = dataclasses.replace(plan, settings=settings, like=None)
+        plans[arm] = plan
+    for arm, plan in plans.items():
+        if plan.like and plan.like not in plans:
+            raise core.Refused(f"the arm {arm} takes the setting of {plan.like}: name that arm too")
+    return dataclasses.replace(config, arms=plans)
+
+
+def _check_counts(config, seeds, jobs):
+    for name, value, most in (("seeds", seeds, len(config.seeds)), ("jobs", jobs, None)):
+        if value is None:
+            continue
+        if not isinstance(value, Integral) or value < 1 or (most and value > most):
+            limit = f"from 1 to {most}, the seeds that the config names" if most else "1 or more"
+            raise core.Refused(f"{name} must be {limit}; got {value!r}")

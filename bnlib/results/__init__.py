@@ -1,0 +1,1 @@
+"""Recorded full-scale runs, one JSON file for each experiment. No code."""
