@@ -105,8 +105,8 @@ def test_chapter_follows_the_plan(name):
     assert "*Before you read on:*" in text
     assert "explore(" in text[: text.index("## Exercises")]
     assert text.count("{exercise-start}") + text.count("```{exercise}") >= 3
-    assert re.search(r"sick_net\(.*(BatchNorm\(units, \w+ward=my_|my_layer)", text), (
-        "the learner's layer trains the net"
+    assert re.search(r"sick_net\(.*(BatchNorm\(units, \w+ward=my_|my_layer)|runner\.run\(.*arms=", text), (
+        "the learner's code trains a net"
     )
     assert "(diagnose," in text
     assert len(cells) <= 25
@@ -115,6 +115,20 @@ def test_chapter_follows_the_plan(name):
         assert len(lines) <= 15 or "hide-input" in cell.metadata.get("tags", []), lines[0]
         assert max(map(len, lines)) <= 99, max(lines, key=len)
         assert max(map(len, lines)) <= 90 or "hide-input" in cell.metadata.get("tags", []), max(lines, key=len)
+
+
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if name.startswith("book/experiments/")])
+def test_a_rerun_ends_in_claims_and_answers_the_checklist(name):
+    text = TEXTS[name]
+    rules = re.findall(r"^(\d+)\. \*\*", TEXTS["book/experiments/fair-comparison"], re.M)
+    if name == "book/experiments/fair-comparison":
+        assert [str(n) for n in range(1, len(rules) + 1)] == rules
+        assert "For this page:" in text
+    else:
+        assert "```{claims} " in text
+        assert "**What this does not show.**" in text
+        answers = re.search(r"^\*\*Checklist\*\*.*?\n\n", text, re.M | re.S)[0]
+        assert [n for n in rules if not re.search(rf"\b{n}: ", answers)] == []
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -166,6 +166,14 @@ def test_a_key_changes_with_a_module_however_it_is_named(mini, keys, code):
     assert keys()["second"] != before
 
 
+def test_a_key_changes_with_a_module_named_with_a_hyphen(mini, keys):
+    (mini / "bnlib" / "d_e.py").write_text("Y = 1\n")
+    (mini / "book" / "second.md").write_text(HEAD + cell("name = 'd-e'"))
+    before = keys()["second"]
+    (mini / "bnlib" / "d_e.py").write_text("Y = 2\n")
+    assert keys()["second"] != before
+
+
 def test_a_script_of_the_pages_is_no_reason_to_execute(mini, keys):
     (mini / "bnlib" / "a.js").write_text("1")
     before = keys()

@@ -73,21 +73,22 @@ def read(file):
 @cache
 def code(name):
     """Digest of the code that a cell of this experiment runs: comments, docstrings, drawing and claims left out."""
-    own = _tree(core.module(name).__name__)
-    own.body = [node for node in own.body if not _names(node) & TELLING]
+    own = _tree(core.module(name).__name__, telling=False)
     trees, todo, seen = [own], _imports(own, core.module(name).__name__), set()
     while todo:
         module = todo.pop()
-        if module not in seen and module.split(".")[1:2] and module.split(".")[1] in COMPUTING:
+        room, _, stem = module.removeprefix("bnlib.").partition(".")
+        if module not in seen and (room in COMPUTING or (room == "experiments" and stem not in ("", *core.SHARED))):
             seen.add(module)
-            tree = _tree(module)
+            tree = _tree(module, telling=room != "experiments")
             trees.append(tree)
             todo |= _imports(tree, module)
     return hashlib.sha256("".join(sorted(map(ast.dump, trees))).encode()).hexdigest()
 
 
-def _tree(module):
+def _tree(module, telling):
     tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf8"))
+    tree.body = [node for node in tree.body if telling or not _names(node) & TELLING]
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if (

@@ -28,7 +28,7 @@ def steps_to(level, steps, values):
         The last step where the level was not reached.
     reached : bool
     """
-    above = np.flatnonzero(smooth(values) >= level)
+    steps, above = np.asarray(steps), np.flatnonzero(smooth(values) >= level)
     if len(above):
         return float(steps[min(above[0] + WINDOW, len(steps)) - 1]), True
     return float(steps[-1]), False

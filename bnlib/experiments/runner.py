@@ -32,8 +32,8 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
     arms : list of str or dict, optional
         Which arms to run; by default all. In a dict, None runs an arm as it is, and a dict makes an arm of your own:
         ``{"mine": {"base": "plain", "lr": [0.1, 1.0], "init": my_init}}`` is the arm "plain" with these values in
-        place of its own. Of several values the runner chooses one on validation data, as for every arm. Nothing of
-        such a run is kept.
+        place of its own. Of several values the runner chooses one on validation data, as for every arm. The cells of
+        such an arm are not kept.
     seeds : int, optional
         Use the first so many confirming seeds of the config; by default all.
     jobs : int
@@ -53,8 +53,8 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
     config = _with_arms(name, core.preset(name, scale), arms)
     _check_counts(config, seeds, jobs)
     quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
-    own = isinstance(arms, dict) and any(spec is not None for spec in arms.values())
-    work = _Work(name, config, seeds, jobs, quiet, keep=not own)
+    own = {arm for arm, spec in arms.items() if spec} if isinstance(arms, dict) else set()
+    work = _Work(name, config, seeds, jobs, quiet, own)
     with work.bar:
         fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
         free = [arm for arm, plan in config.arms.items() if len(plan.settings) > 1]
@@ -88,8 +88,8 @@ def one_cell(name, config, arm, seed, setting, file=None):
 class _Work:
     """The cells of one run: what is done, what is to do, and the progress line."""
 
-    def __init__(self, name, config, seeds, jobs, quiet, keep):
-        self.name, self.config, self.jobs, self.keep = name, config, jobs, keep
+    def __init__(self, name, config, seeds, jobs, quiet, own):
+        self.name, self.config, self.jobs, self.own = name, config, jobs, own
         self.seeds = {arm: config.confirming(arm)[:seeds] for arm in config.arms}
         self.summaries, self.rows, self.arrays, self.first = [], [], {}, {}
         tried = {
@@ -118,7 +118,8 @@ class _Work:
         """Run these cells, or take them from disk, the longest first."""
         left = []
         for arm, seed, setting in sorted(todo, key=lambda cell: -self.config.arms[cell[0]].steps):
-            file = cells.path(self.name, self.config, arm, seed, setting) if self.keep else None
+            own = arm in self.own
+            file = None if own else cells.path(self.name, self.config, arm, seed, setting)
             done = None
             try:
                 done = cells.read(file) if file else None
@@ -127,7 +128,8 @@ class _Work:
             if done is None:
                 left.append((arm, seed, setting, file))
             else:
-                self.bar.initial += self.config.arms[arm].steps  # took no time: not to be counted on
+                if not self.bar.disable:
+                    self.bar.initial += self.config.arms[arm].steps  # took no time: says nothing of what is left
                 self._take(arm, seed, setting, done)
         # The workers hand a cell over as soon as it is finished, and have written it to disk before.
         pool = joblib.Parallel(n_jobs=jobs or self.jobs, return_as="generator_unordered")

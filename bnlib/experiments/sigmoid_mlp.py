@@ -391,6 +391,9 @@ def claims(cells):
 # How `draw` shows the arms: grey without BN, blue with it, the line style says the rest.
 LOOKS = {
     "plain": {"label": "no BN", **look("none")},
+    "untuned": {"label": "no BN, rate 0.1", **look("none")},
+    "adam": {"label": "no BN, Adam", **look("none"), "linestyle": "-."},
+    "bn-again": {"label": "BN again", **look("batchnorm"), "linestyle": ":"},
     "mnist-plain": {"label": "no BN", **look("none")},
     "mnist-plain-best": {"label": "no BN, best rate", **look("none"), "linestyle": ":"},
     "plain-long": {"label": "no BN", **look("none")},

@@ -4,11 +4,12 @@ import re
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 
-from bnlib.page.figures import COLORS, LINES, STYLE, batch_as_points, look, use_style
+from bnlib.page.figures import COLORS, LINES, STYLE, bands, batch_as_points, look, use_style
 
 from ..conftest import ROOT
 
@@ -71,3 +72,75 @@ def test_batch_as_points_draws_both_ends_of_each_sample():
     assert sorted(dot.get_xdata()[0] for dot in dots if dot.get_ydata()[0] == 1) == sorted(x)
     assert len(dots) == 6
     assert ax.get_xlim()[1] > 45  # a sample beyond the usual range stays in the picture
+
+
+# --- bands -----------------------------------------------------------------------------------------
+
+
+def drawn(rows, looks=None, **options):
+    """What `bands` draws, arm by arm: the lines, the bands, and each band as {x: (lowest, highest)}."""
+    ax = Figure().add_subplot()
+    rows = pd.DataFrame(rows, columns=["arm", "seed", options.get("x", "step"), "accuracy"])
+    bands(ax, rows, "accuracy", looks or {}, **options)
+    ranges = []
+    for band in ax.collections:
+        points = np.concatenate([path.vertices for path in band.get_paths()])
+        ranges.append(
+            {x: (points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max()) for x in points[:, 0]}
+        )
+    assert len(ax.lines) == len(ax.collections)
+    return ax.lines, ax.collections, ranges
+
+
+TWO_ARMS = [
+    ("plain", 1, 10, 0.1),
+    ("plain", 1, 20, 0.2),
+    ("plain", 2, 10, 0.2),
+    ("plain", 2, 20, 0.5),
+    ("plain", 3, 10, 0.6),
+    ("plain", 3, 20, 0.5),
+    ("bn", 1, 10, 0.7),
+    ("bn", 1, 20, 0.8),
+    ("bn", 2, 10, 0.9),
+    ("bn", 2, 20, 0.8),
+]
+LOOKS = {
+    "bn": {"label": "with BN", **look("batchnorm")},
+    "plain": {"label": "without", **look("none"), "linewidth": 3},
+    "dropout": {"label": "not run", **look("dropout")},
+}
+
+
+@pytest.mark.parametrize("x", ["step", "epoch"])
+@pytest.mark.parametrize("rows", [TWO_ARMS, [*TWO_ARMS[5::-1], *TWO_ARMS[:5:-1]]], ids=["in order", "backwards"])
+def test_bands_draws_the_mean_and_the_range_of_the_seeds_for_each_arm(rows, x):
+    lines, collections, ranges = drawn(rows, LOOKS, x=x)
+    plain, bn = lines  # in the order of the rows, not of the alphabet or of the looks
+    np.testing.assert_allclose(plain.get_xydata(), [[10, 0.3], [20, 0.4]])
+    np.testing.assert_allclose(bn.get_xydata(), [[10, 0.8], [20, 0.8]])
+    assert ranges == [{10: (0.1, 0.6), 20: (0.2, 0.5)}, {10: (0.7, 0.9), 20: (0.8, 0.8)}]
+    for line, band, kind in zip(lines, collections, ("none", "batchnorm"), strict=True):
+        assert (line.get_color(), line.get_linestyle()) == (COLORS[kind], LINES[kind])
+        assert tuple(band.get_facecolor()[0]) == pytest.approx(to_rgba(COLORS[kind], 0.2))
+    assert [line.get_label() for line in lines] == ["without", "with BN"]
+    assert plain.get_linewidth() == 3
+    assert [band.get_label()[:1] for band in collections] == ["_", "_"]  # one entry of the legend per arm
+
+
+def test_bands_gives_an_unknown_arm_its_name_and_the_look_of_a_variant():
+    (_, mine), (_, band), ranges = drawn([*TWO_ARMS[:6], ("my norm", 1, 10, 0.5), ("my norm", 2, 10, 0.7)], LOOKS)
+    assert mine.get_label() == "my norm"
+    assert (mine.get_color(), mine.get_linestyle()) == (COLORS["variant"], LINES["variant"])
+    assert tuple(band.get_facecolor()[0]) == pytest.approx(to_rgba(COLORS["variant"], 0.2))
+    np.testing.assert_allclose(mine.get_xydata(), [[10, 0.6]])
+    assert ranges[1] == {10: (0.5, 0.7)}
+
+
+@pytest.mark.parametrize("gap", ["no row", "no number"])
+def test_bands_takes_the_seeds_that_have_a_point(gap):
+    rows = [("bn", 1, 10, 0.2), ("bn", 1, 20, 0.4), ("bn", 1, 30, 0.6), ("bn", 2, 10, 0.4), ("bn", 2, 30, 1.0)]
+    if gap == "no number":
+        rows.append(("bn", 2, 20, np.nan))
+    (line,), _, ranges = drawn(rows, LOOKS)
+    np.testing.assert_allclose(line.get_xydata(), [[10, 0.3], [20, 0.4], [30, 0.8]])
+    assert ranges == [{10: (0.2, 0.4), 20: (0.4, 0.4), 30: (0.6, 1.0)}]

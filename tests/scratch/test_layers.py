@@ -6,7 +6,12 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bnlib.scratch import layers
-from bnlib.scratch.batchnorm import batchnorm_backward, batchnorm_forward, batchnorm_inference
+from bnlib.scratch.batchnorm import (
+    RunningStatistics,
+    batchnorm_backward,
+    batchnorm_forward,
+    batchnorm_inference,
+)
 from bnlib.scratch.gradcheck import numerical_gradient, scaled_error
 from bnlib.scratch.layers import BatchNorm, Layer, Linear, ReLU, Sigmoid
 
@@ -150,6 +155,37 @@ def test_batchnorm_evaluates_with_running_statistics_of_one_sample_at_a_time():
     assert_array_equal(whole, np.concatenate([layer.forward(x[i : i + 1], training=False) for i in range(6)]))
     assert np.abs(whole - batchnorm_forward(x, gamma, beta, 1e-3)[0]).max() > 0.1
     assert running.count == 4
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("momentum", [0.1, 0.75, None])
+@pytest.mark.parametrize("shape", [(8, 3), (4, 3, 5), (2, 3, 4, 2)])
+def test_batchnorm_keeps_the_running_statistics_of_update_and_of_torch(shape, momentum, dtype, own):
+    def forward(x, gamma, beta, eps):
+        y, cache = batchnorm_forward(x, gamma, beta, eps)
+        return y, tuple(cache)  # a learner's own cache, in which nobody can look for the moments
+
+    layer = BatchNorm(3, momentum=momentum, **({"forward": forward} if own else {}))
+    updated = RunningStatistics(momentum, 3)
+    module = {2: torch.nn.BatchNorm1d, 3: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d}[len(shape)]
+    module = module(3, momentum=momentum).double()
+    if not own:
+        layer.running.update = None  # the moments in the cache are taken, not computed again
+    for i in range(4):
+        x = (RNG.standard_normal(shape) * (i + 1) + 10 * i).astype(dtype)
+        layer.forward(x)
+        layer.forward(x, training=False)  # leaves no trace
+        updated.update(x)
+        module(torch.tensor(x, dtype=torch.float64))
+        for ours, same, theirs in (
+            (layer.running.mean, updated.mean, module.running_mean),
+            (layer.running.var, updated.var, module.running_var),
+        ):
+            assert ours.dtype == np.float64
+            assert_array_equal(ours, same)
+            assert_allclose(ours, theirs.numpy(), rtol=1e-12, atol=1e-14)
+        assert layer.running.count == updated.count == module.num_batches_tracked.item() == i + 1
 
 
 @pytest.mark.parametrize("given", [True, False])

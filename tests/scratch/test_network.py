@@ -9,7 +9,7 @@ from bnlib import data
 from bnlib.scratch.gradcheck import numerical_gradient, scaled_error
 from bnlib.scratch.layers import BatchNorm, Linear, ReLU, Sigmoid
 from bnlib.scratch.network import Sequential, accuracy, fit, mlp, pixels, sick_net, softmax_cross_entropy
-from bnlib.scratch.optimizers import SGD
+from bnlib.scratch.optimizers import SGD, Adam
 
 RNG = np.random.default_rng(0)
 
@@ -94,6 +94,44 @@ def test_the_gradients_of_a_whole_net_agree_with_torch(activation):
             assert np.abs(net.layers[i].grads[key]).max() < 1e-14
         else:
             assert scaled_error(net.layers[i].grads[key], tensor.grad.numpy()) < 1e-11, (i, key)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: mlp([5, 6, 4, 3]),
+        lambda: mlp([5, 6, 4, 3], norm=BatchNorm),
+        lambda: mlp([5, 3]),
+        lambda: Sequential([BatchNorm(5), *mlp([5, 4, 3]).layers]),  # the first layer is no Linear
+    ],
+)
+def test_backward_fills_the_same_grads_without_the_gradient_of_the_input(build):
+    net = build()
+    _, dlogits = softmax_cross_entropy(net.forward(RNG.standard_normal((9, 5))), RNG.integers(0, 3, 9))
+    assert net.backward(dlogits).shape == (9, 5)
+    full = [layer.grads.copy() for layer in net.layers]
+    for layer in net.layers:
+        layer.grads = {}
+    net.backward(dlogits, to_input=False)
+    assert any(full)
+    for layer, grads in zip(net.layers, full, strict=True):
+        assert layer.grads.keys() == grads.keys() == layer.params.keys()
+        for name, grad in grads.items():
+            assert_array_equal(layer.grads[name], grad)
+
+
+def test_backward_and_fit_skip_the_gradient_of_the_input_in_the_first_linear_layer(clouds):
+    class Deaf(Linear):
+        def backward(self, dy):
+            raise AssertionError("asked for the gradient of its input")
+
+    rng = np.random.default_rng(0)
+    net = Sequential([Deaf(2, 4, rng), Sigmoid(), Linear(4, 3, rng)])
+    _, dlogits = softmax_cross_entropy(net.forward(clouds[0]), clouds[1])
+    with pytest.raises(AssertionError, match="asked"):
+        net.backward(dlogits)
+    assert net.backward(dlogits, to_input=False) is None
+    assert fit(net, *clouds, lr=0.5, steps=200, validation=clouds)[-1]["accuracy"] > 0.9
 
 
 def test_activations_are_the_inputs_and_outputs_of_every_layer(clouds):
@@ -187,6 +225,99 @@ def test_fit_uses_every_sample_once_an_epoch_and_changes_no_data(clouds):
         rows = np.concatenate(epoch)
         assert len(np.unique(rows, axis=0)) == 224
     assert np.abs(np.concatenate(Spy.seen[:7]) - np.concatenate(Spy.seen[7:])).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("every", "evaluated"),
+    [
+        ([3, 10], [3, 10, 12]),
+        ((10, 3, 10), [3, 10, 12]),
+        ({3, 10, 12}, [3, 10, 12]),
+        (range(3, 12, 4), [3, 7, 11, 12]),
+        (np.array([3, 10]), [3, 10, 12]),
+        ((step for step in (3, 10)), [3, 10, 12]),
+        ([5, 99], [5, 12]),  # steps that never come
+        ([], [12]),
+        (5, [5, 10, 12]),
+        (np.int64(6), [6, 12]),
+        (99, [12]),
+    ],
+)
+def test_fit_evaluates_after_the_steps_it_is_given_and_after_the_last(clouds, every, evaluated):
+    def history(every):
+        return fit(mlp([2, 6, 3], norm=BatchNorm), *clouds, lr=0.5, steps=12, every=every, validation=clouds)
+
+    rows = history(every)
+    assert [row["step"] for row in rows] == evaluated
+    assert rows == [row for row in history(1) if row["step"] in evaluated]  # looking does not change the training
+
+
+def test_fit_steps_with_the_optimizer_it_is_given(clouds):
+    class Spy(SGD):
+        made, stepped = [], []
+
+        def __init__(self, lr):
+            self.made.append(lr)
+            super().__init__(lr)
+
+        def step(self, net):
+            self.stepped.append((self, net))
+            super().step(net)
+
+    def history(**options):
+        net = mlp([2, 6, 3])
+        return net, fit(net, *clouds, lr=0.125, steps=9, every=1, validation=clouds, **options)
+
+    net, rows = history(optimizer=Spy)
+    assert Spy.made == [0.125]
+    assert len(Spy.stepped) == 9
+    assert len({id(optimizer) for optimizer, _ in Spy.stepped}) == 1  # one object, or it would forget
+    assert all(stepped is net for _, stepped in Spy.stepped)
+    assert rows == history()[1]  # plain SGD is what one gets without asking
+
+
+def test_fit_hands_the_gradients_of_the_batch_to_the_optimizer(clouds):
+    net = mlp([2, 6, 3])
+    start = [(p, p.copy()) for layer in net.layers for p in layer.params.values()]
+    fit(net, *clouds, lr=0.125, steps=1, optimizer=Adam, validation=clouds)
+    for param, before in start:
+        assert_allclose(np.abs(param - before), 0.125, rtol=1e-3)  # Adam's first step is lr for every parameter
+
+
+def test_fit_adds_the_entries_of_the_probe_to_each_row(clouds):
+    net, seen = mlp([2, 6, 3]), []
+
+    def probe(probed, step):
+        assert probed is net
+        seen.append(step)
+        entries = {"bias": probed.layers[-1].params["bias"].tolist(), "again": accuracy(probed, *clouds)}
+        return entries if step > 3 else {}
+
+    rows = fit(net, *clouds, lr=0.5, steps=12, every=[3, 7], validation=clouds, probe=probe)
+    assert seen == [3, 7, 12]
+    plain = fit(mlp([2, 6, 3]), *clouds, lr=0.5, steps=12, every=[3, 7], validation=clouds)
+    assert [{key: row[key] for key in ("step", "loss", "accuracy")} for row in rows] == plain
+    assert rows[0] == plain[0]
+    assert [row.keys() - plain[0].keys() for row in rows[1:]] == [{"bias", "again"}] * 2
+    assert all(row["again"] == row["accuracy"] for row in rows[1:])  # the net after the step, as the accuracy has it
+    assert rows[-1]["bias"] == net.layers[-1].params["bias"].tolist()
+    assert rows[1]["bias"] != rows[2]["bias"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_fit_does_not_probe_a_net_that_has_diverged(clouds):
+    seen = []
+    net = mlp([2, 16, 16, 3], activation=ReLU)
+    rows = fit(
+        *(net, *clouds),
+        lr=1e30,
+        steps=50,
+        every=1,
+        validation=clouds,
+        probe=lambda net, step: seen.append(step) or {},
+    )
+    assert np.isnan(rows[-1]["loss"])
+    assert seen == [row["step"] for row in rows[:-1]]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
