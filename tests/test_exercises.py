@@ -1,11 +1,13 @@
 """The checker accepts what is right, names what it knows, and rejects the rest with the case that fails."""
 
 import itertools
+import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bnlib.exercises import Feedback, check
 from bnlib.exercises.attempt import Problem, attempt
@@ -18,6 +20,7 @@ from bnlib.scratch.batchnorm import (
     fold,
 )
 from bnlib.scratch.gradcheck import scaled_error
+from bnlib.scratch.inits import data_dependent, linears
 
 VERSIONS = [
     pytest.param(name, slug, version, id=f"{name}/{slug}/{version.__name__}")
@@ -103,6 +106,51 @@ def fold_by_probing(weight, bias, gamma, beta, mean, var, eps=1e-5):
     return np.einsum("o...,o->o...", weight, scale), shift if bias is None else shift + bias * scale
 
 
+def init_on(size, **options):
+    """The reference on a random batch; without a seed of its own it uses the generator the checker hands over."""
+
+    def answer(net, images, rng):
+        data_dependent(net, images[rng.choice(len(images), size, **options)])
+
+    return answer
+
+
+def init_in_two_steps(net, images, rng):
+    """Right, by another way: float64 arrays put in the place of the old ones, the mean taken after the scaling."""
+    for layer in linears(net)[:-1]:
+        place = net.layers.index(layer) + 1
+        scale = net.activations(images)[place].astype(float).std(0, ddof=1)
+        layer.params["weight"] = (layer.params["weight"].T.astype(float) / scale).T
+        layer.params["bias"] = layer.params["bias"] - net.activations(images)[place].mean(0)
+    return net  # not looked at
+
+
+def init_unit_by_unit(net, images, rng):
+    batch = images[:512]
+    *hidden, _ = linears(net)
+    for layer in net.layers:
+        if layer in hidden:
+            weight, bias = layer.params["weight"], layer.params["bias"]
+            for k in range(len(bias)):
+                z = batch @ weight[k] + bias[k]
+                weight[k] /= z.std() + 1e-8
+                bias[k] = (bias[k] - z.mean()) / (z.std() + 1e-8)
+        batch = layer.forward(batch)
+
+
+def ratio_by_loop(slow, fast):
+    product = 1.0
+    for s, f in zip(slow.tolist(), fast.tolist(), strict=True):
+        product *= s / f
+    return product ** (1 / len(slow))
+
+
+def drift_by_loop(p15, p50, p85):
+    ranges = [max(column) - min(column) for column in p50.T.tolist()]
+    spreads = [sum(row) / len(row) for row in (p85 - p15).T.tolist()]
+    return [r / s for r, s in zip(ranges, spreads, strict=True)]
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
@@ -111,6 +159,22 @@ def fold_by_probing(weight, bias, gamma, beta, mean, var, eps=1e-5):
         ("batchnorm-backward", backward_by_projection),
         ("running-statistics", StatisticsAsProperties),
         ("fold", fold_by_probing),
+        ("data-dependent-init", init_in_two_steps),
+        ("data-dependent-init", init_unit_by_unit),
+        ("data-dependent-init", init_on(512, replace=False)),
+        ("data-dependent-init", init_on(512)),
+        ("data-dependent-init", init_on(256, replace=False)),
+        ("paired-ratio", ratio_by_loop),
+        ("paired-ratio", lambda slow, fast: stats.gmean(slow / fast)),
+        ("paired-ratio", lambda slow, fast: stats.gmean(slow) / stats.gmean(fast)),
+        ("paired-ratio", lambda slow, fast: np.exp(np.mean(np.log(slow) - np.log(fast)))),
+        ("paired-ratio", lambda slow, fast: math.exp(np.log(np.float32(slow / fast)).mean())),
+        ("paired-ratio", lambda slow, fast: np.exp(np.log(np.float32(slow / fast)).mean())),  # a float32
+        ("paired-ratio", lambda slow, fast: 2 ** np.mean(np.log2(np.sort(slow) / np.sort(fast)))),  # all the same
+        ("drift", drift_by_loop),
+        ("drift", lambda p15, p50, p85: np.ptp(p50, axis=0) / np.mean(p85 - p15, axis=0)),
+        ("drift", lambda p15, p50, p85: (p50.max(0) - p50.min(0)) / (p85.mean(0) - p15.mean(0))),
+        ("drift", lambda *p: np.ptp(np.float32(p[1]), 0) / np.float32(p[2] - p[0]).mean(0)),
     ],
 )
 def test_right_answer_written_differently_passes(name, answer):
@@ -237,6 +301,174 @@ def test_backward_mistakes_as_students_write_them(changes, slug):
     assert feedback.mistake == slug
 
 
+@pytest.mark.parametrize("slug", [s for s in EXERCISES["data-dependent-init"].mistakes if s != "wrong-axis"])
+@pytest.mark.parametrize("seed", range(3))
+def test_mistakes_on_a_random_batch_are_named_too(slug, seed):
+    """Half of the images, drawn anew. A wrong axis cannot be told then: no layer has as many units as the batch."""
+    for version in EXERCISES["data-dependent-init"].mistakes[slug].versions:
+        draw = np.random.default_rng(seed)
+
+        def answer(net, images, rng, version=version, draw=draw):
+            version(net, images[draw.choice(len(images), 256, replace=False)], rng)
+
+        feedback = check("data-dependent-init", answer)
+        assert feedback.mistake == slug, f"{version.__name__}: {feedback}"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_random_half_of_the_images_is_accepted(seed):
+    draw = np.random.default_rng(seed)
+    assert check(
+        "data-dependent-init", lambda net, images, rng: init_on(256, replace=False)(net, images, draw)
+    ).passed
+
+
+def init_with(rule):
+    """``rule(weight, bias, z)`` gives the new weight and bias of a hidden layer."""
+
+    def answer(net, images, rng):
+        batch = images
+        for layer in net.layers:
+            if layer in linears(net)[:-1]:
+                weight, bias = rule(layer.params["weight"], layer.params["bias"], layer.forward(batch))
+                layer.params.update(weight=weight, bias=bias)
+            batch = layer.forward(batch)
+
+    return answer
+
+
+def init_of_a_copy(net, images, rng):
+    layers = [type("Copy", (), {"params": dict(layer.params)})() for layer in linears(net)]
+    for layer in layers:
+        layer.params["weight"] = layer.params["weight"] / 2
+    return layers
+
+
+def init_with_old_batch(net, images, rng):
+    batch = images
+    for layer in net.layers:
+        after = layer.forward(batch)
+        if layer in linears(net)[:-1]:
+            layer.params["weight"] /= after.std(0)[:, None]
+            layer.params["bias"][:] = (layer.params["bias"] - after.mean(0)) / after.std(0)
+        batch = after
+
+
+def init_with_the_images(net, images, rng):
+    """The cell a learner starts from in ``fair-comparison``."""
+    for layer in linears(net)[:-1]:
+        before = layer.forward(images[:512])
+        layer.params["bias"][:] = -before.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        (init_with(lambda w, b, z: (w / z.std(0)[:, None], b - z.mean(0) / z.std(0))), None),
+        (init_with(lambda w, b, z: ((w - w.mean()) / w.std(), 0 * b)), None),
+        (init_with(lambda w, b, z: (w / z.std(1)[:, None], b)), "raised"),
+        (init_with(lambda w, b, z: (w.T / z.std(0), b)), "raised"),
+        (init_with(lambda w, b, z: (w / np.sqrt(z.var(0, keepdims=True)).T, b)), "mean-not-cancelled"),
+        (init_with(lambda w, b, z: (w / z.std(0).mean(), (b - z.mean(0)) / z.std(0).mean())), "one-scale"),
+        (init_with(lambda w, b, z: (w * 0, b)), None),
+        (init_with(lambda w, b, z: (w / 0, b)), "not-finite"),
+        (init_of_a_copy, "nothing-changed"),
+        (init_with_old_batch, "batch-not-propagated"),
+        (init_with_the_images, "batch-not-propagated"),
+    ],
+)
+def test_init_mistakes_as_students_write_them(answer, slug):
+    feedback = check("data-dependent-init", answer)
+    assert not feedback.passed
+    assert feedback.mistake == slug, feedback
+
+
+def test_a_net_that_no_longer_runs_and_changed_images_are_named():
+    def turned(net, images, rng):
+        net.layers[0].params["weight"] = net.layers[0].params["weight"].T
+
+    def centred_in_place(net, images, rng):
+        images -= images.mean(0)
+
+    message = check("data-dependent-init", turned).message
+    assert "after your function the net does not run: x must be (N, 5), got shape (512, 6)" in message
+    assert "net (6, 5, 3); activation sigmoid; images (512, 6); tolerance 0.2 for each mean" in message
+    feedback = check("data-dependent-init", centred_in_place)
+    assert feedback.mistake == "mutates-input"
+    assert "`images`" in feedback.message
+
+
+def test_a_batch_that_is_too_small_shows_the_tolerance():
+    feedback = check("data-dependent-init", lambda net, images, rng: data_dependent(net, images[:20]))
+    assert not feedback.passed
+    assert feedback.mistake is None
+    assert "`mean_and_std[" in feedback.message
+    assert "enough for a batch of 256" in feedback.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        (lambda slow, fast: sum(slow) / sum(fast), "ratio-of-averages"),
+        (lambda slow, fast: stats.hmean(slow / fast), "harmonic-mean"),
+        (lambda slow, fast: np.exp(-np.mean(np.log(slow / fast))), "upside-down"),
+        (lambda slow, fast: np.log(slow).mean() - np.log(fast).mean(), "log-returned"),
+        (lambda slow, fast: np.exp(np.sum(np.log(slow / fast))), "root-forgotten"),
+        (lambda slow, fast: math.prod(slow / fast) ** 0.5, "wrong-root"),
+        (lambda slow, fast: (math.prod(slow) / math.prod(fast)) ** (1 / len(fast)), "product-overflows"),
+        (lambda slow, fast: sorted(slow / fast)[-1], "one-seed"),
+        (lambda slow, fast: list(slow / fast), "not-averaged"),
+        (lambda slow, fast: slow.sort(), "mutates-input"),
+        (lambda slow, fast: 0.9 * stats.gmean(slow / fast), None),
+    ],
+)
+def test_ratio_mistakes_as_students_write_them(answer, slug):
+    feedback = check("paired-ratio", answer)
+    assert not feedback.passed
+    assert feedback.mistake == slug, feedback
+
+
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        (lambda p15, p50, p85: float(np.median(np.ptp(p50, 0) / (p85 - p15).mean(0))), "one-number"),
+        (lambda p15, p50, p85: (p50.max() - p50.min()) / (p85 - p15).mean(), "one-number"),
+        (lambda p15, p50, p85: np.ptp(p50.mean(1)) / (p85 - p15).mean(), "units-averaged-first"),
+        (lambda p15, p50, p85: np.ptp(p50, -1) / (p85 - p15).mean(-1), "wrong-axis"),
+        (lambda p15, p50, p85: np.ptp(p50, 0) / (p85[-1] - p15[-1]), "spread-of-one-evaluation"),
+        (lambda p15, p50, p85: np.ptp(p50, 0) / (p15 - p85).mean(0), "negative"),
+        (lambda p15, p50, p85: (p50.min(0) - p50.max(0)) / (p85 - p15).mean(0), "negative"),
+        (lambda p15, p50, p85: np.ptp(p50, 0) / ((p85 - p15).mean(0) / 2), "half-spread"),
+        (lambda p15, p50, p85: 1.1 * np.ptp(p50, 0) / (p85 - p15).mean(0), None),
+    ],
+)
+def test_drift_mistakes_as_students_write_them(answer, slug):
+    feedback = check("drift", answer)
+    assert not feedback.passed
+    assert feedback.mistake == slug, feedback
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "slug", "said"),
+    [
+        ("paired-ratio", lambda slow, fast: None, "wrong-dtype", "`ratio` is not an array of numbers"),
+        ("paired-ratio", lambda slow, fast: "2", "wrong-dtype", "`ratio` is not an array of numbers"),
+        ("paired-ratio", lambda slow, fast: (2.0, (1.0, 3.0)), "wrong-dtype", "`ratio` is not an array of numbers"),
+        ("paired-ratio", lambda slow, fast: (2.0, 3.0), "wrong-shape", "`ratio` has shape (2,), expected ()"),
+        ("paired-ratio", lambda slow, fast: np.log(slow - slow).sum(), "not-finite", "`ratio` holds 1 NaN"),
+        ("drift", lambda *p: None, "wrong-dtype", "`drift` is not an array of numbers"),
+        ("drift", lambda *p: [1, [2, 3]], "wrong-dtype", "`drift` is not an array of numbers"),
+        ("drift", lambda *p: p[1][:1], "wrong-shape", "`drift` has shape (1, 1), expected (1,)"),
+        ("drift", lambda *p: 3, None, "`drift.ndim` should be 1, yours is 0"),
+        ("drift", lambda *p: p[1].ptpp(0), "raised", "has no attribute 'ptpp'"),
+    ],
+)
+def test_unfit_results_of_ratio_and_drift(name, answer, slug, said):
+    feedback = check(name, answer)
+    assert feedback.mistake == slug
+    assert said in feedback.message
+
+
 def test_a_named_mistake_still_shows_the_exception():
     message = check("batchnorm-forward", forward_not_reshaped).message
     assert "(C,) to (1, C, 1, 1)" in message
@@ -271,6 +503,17 @@ class Doubled(RunningStatistics):
         ),
         ("running-statistics", Doubled, ["`mean[0]` should be 1, yours is 2.5", "momentum 0.1", "batches (6, 1)"]),
         ("fold", lambda *a: double(fold(*a)), ["`weight[0, 0]`", "weight (3, 3)", "bias (3,)", "eps 1e-05"]),
+        (
+            "data-dependent-init",
+            lambda net, images, rng: data_dependent(net, 2.5 * images),
+            ["`mean_and_std[0, 0]` should be 0, yours is ", "net (6, 5, 3)", "images (512, 6)"],
+        ),
+        (
+            "paired-ratio",
+            lambda slow, fast: 2.5 * stats.gmean(slow / fast),
+            ["`ratio` should be 3.63424, yours is 9.0856", "slow (3,); fast (3,)"],
+        ),
+        ("drift", lambda *p: 2.5 * np.ptp(p[1], 0) / (p[2] - p[0]).mean(0), ["`drift[0]`", "p15 (9, 1); p50 (9, 1)"]),
     ],
 )
 def test_unknown_mistake_is_rejected_with_the_failing_case(name, answer, parts):

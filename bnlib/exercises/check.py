@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..scratch.gradcheck import scaled_error
-from . import backward, folding, forward, running
+from . import backward, comparing, drift, folding, forward, inits, running
 from .attempt import Problem, attempt, situation
 
-EXERCISES = {e.name: e for e in (forward.EXERCISE, backward.EXERCISE, running.EXERCISE, folding.EXERCISE)}
+TOPICS = (forward, backward, running, folding, inits, comparing, drift)
+EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,7 +1,7 @@
 """The exercise ``data-dependent-init``: start every hidden unit at mean 0, variance 1 over one batch.
 
-The answer chooses its batch, the checker judges over all images. Of 512 images a random half gives a unit's mean with
-a standard error of 0.044 and its standard deviation with one of about 0.03; four of these errors fit into `TOLERANCE`.
+The answer draws its batch, the checker judges over all 512 images. A random half of them gives a unit's mean with a
+standard error of 0.044 and its standard deviation with one of about 0.03: four of them fit into `TOLERANCE`.
 """
 
 import numpy as np
@@ -33,10 +33,10 @@ def _cases():
 
 def _net(sizes, activation):
     """A net in need of the init: no unit has the spread of its neighbour, no bias is 0."""
-    net, rng = mlp(sizes, seed=len(sizes), activation=ACTIVATIONS[activation]), np.random.default_rng(len(sizes))
+    net, rng = mlp(sizes, len(sizes), ACTIVATIONS[activation]), np.random.default_rng(len(sizes))
     for layer in linears(net):
         units = len(layer.params["bias"])
-        layer.params["weight"] *= rng.permutation(np.geomspace(0.5, 12, units))[:, None].astype(np.float32)
+        layer.params["weight"] *= rng.permutation(np.geomspace(1, 8, units))[:, None].astype(np.float32)
         layer.params["bias"][:] = rng.uniform(1, 4, units) * rng.choice([-1, 1], units)
     return net
 
@@ -54,38 +54,33 @@ def _run(answer, sizes, activation, images, _):
     return judged, *(np.asarray(last.params[name], float) for name in ("weight", "bias"))
 
 
-def _reference(net, images, rng):
-    data_dependent(net, images)
-
-
 EXERCISE = Exercise(
     name="data-dependent-init",
     usage="my_init(net, images, rng)",
     inputs=("net", "activation", "images", "tolerance"),
     outputs=("mean_and_std", "output_weight", "output_bias"),
-    reference=_reference,
+    reference=lambda net, images, rng: data_dependent(net, images),
     cases=_cases(),
     run=_run,
 )
 
 
-def _through(net, batch, change, chosen=slice(-1)):
-    """Send the batch through the net; ``change(layer, z)`` gets each chosen `Linear` with its pre-activations."""
+def _through(net, batch, rule, chosen=slice(-1)):
+    """Set the chosen layers in turn: ``rule(z, b)`` of pre-activations and old bias gives divisor and new bias."""
     layers = linears(net)[chosen]
     for layer in net.layers:
         if layer in layers:
-            change(layer, layer.forward(batch))
+            _set(layer, *rule(layer.forward(batch), layer.params["bias"]))
         batch = layer.forward(batch)
 
 
-def _set(layer, scale, bias):
-    """Divide the weights of each unit by its scale, replace the biases."""
-    layer.params["weight"] = layer.params["weight"] / np.reshape(scale, (-1, 1))
-    layer.params["bias"] = bias
+def _set(layer, divisor, bias):
+    divisor = divisor[:, None] if np.ndim(divisor) == 1 else divisor
+    layer.params.update(weight=layer.params["weight"] / divisor, bias=bias)
 
 
-def _right(layer, z):
-    _set(layer, z.std(0), (layer.params["bias"] - z.mean(0)) / z.std(0))
+def _right(z, b):
+    return z.std(0), (b - z.mean(0)) / z.std(0)
 
 
 @EXERCISE.mistake(
@@ -99,19 +94,25 @@ def nothing_changed(net, images, rng):
 
 @EXERCISE.mistake(
     "batch-not-propagated",
-    "Only your first layer is right. A layer's statistics have to come from what it gets in the new net, so from the "
-    "layers before it after you changed them. Look at what your second layer gets as input.",
+    "A layer's statistics have to come from what it gets in the changed net. Look at what goes into your second "
+    "layer: is it what the layers before it, already changed, make of the batch?",
 )
 def old_activations(net, images, rng):
     before = net.activations(images)
     for layer in linears(net)[:-1]:
-        _right(layer, before[net.layers.index(layer) + 1])
+        _set(layer, *_right(before[net.layers.index(layer) + 1], layer.params["bias"]))
 
 
 @EXERCISE.mistake("batch-not-propagated")
 def images_into_every_layer(net, images, rng):
     for layer in linears(net)[:-1]:
-        _right(layer, layer.forward(images))
+        _set(layer, *_right(layer.forward(images), layer.params["bias"]))
+
+
+@EXERCISE.mistake("batch-not-propagated")
+def images_into_every_layer_and_only_centred(net, images, rng):
+    for layer in linears(net)[:-1]:
+        _set(layer, 1, -layer.forward(images).mean(0))
 
 
 @EXERCISE.mistake(
@@ -121,86 +122,69 @@ def images_into_every_layer(net, images, rng):
 )
 def activation_skipped(net, images, rng):
     for layer in linears(net)[:-1]:
-        _right(layer, layer.forward(images))
+        _set(layer, *_right(layer.forward(images), layer.params["bias"]))
         images = layer.forward(images)
 
 
 @EXERCISE.mistake(
-    "mean-not-cancelled",
-    "Your pre-activations have variance 1, but their means are not 0. The bias has to take the mean away.",
+    "mean-not-cancelled", "Your pre-activations have variance 1, but not mean 0. The bias has to take the mean away."
 )
 def bias_only_divided(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.std(0), layer.params["bias"] / z.std(0)))
+    _through(net, images, lambda z, b: (z.std(0), b / z.std(0)))
 
 
 @EXERCISE.mistake("mean-not-cancelled")
 def bias_kept(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.std(0), layer.params["bias"]))
+    _through(net, images, lambda z, b: (z.std(0), b))
 
 
 @EXERCISE.mistake("mean-not-cancelled")
 def bias_zero(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.std(0), np.zeros_like(layer.params["bias"])))
+    _through(net, images, lambda z, b: (z.std(0), 0 * b))
 
 
 @EXERCISE.mistake(
-    "scale-forgotten",
-    "Your pre-activations have mean 0, but each unit keeps its own spread. Scale the weights of the unit as well.",
+    "scale-forgotten", "Your pre-activations have mean 0, but each unit keeps its own spread. Scale its weights too."
 )
 def scale_forgotten(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, 1, layer.params["bias"] - z.mean(0)))
+    _through(net, images, lambda z, b: (1, b - z.mean(0)))
 
 
 @EXERCISE.mistake(
     "divided-by-variance",
-    "You divide by the variance. A unit of variance 4 then gets variance 1/4, not 1: which number has the unit of "
-    "the pre-activation itself?",
+    "You divide by the variance. A unit of variance 4 then gets variance 1/4, not 1: which measure of spread has "
+    "the unit of the pre-activation itself?",
 )
 def divided_by_variance(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.var(0), (layer.params["bias"] - z.mean(0)) / z.var(0)))
-
-
-@EXERCISE.mistake("divided-by-variance")
-def bias_right_for_the_variance(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.var(0), (layer.params["bias"] - z.mean(0)) / z.std(0)))
+    _through(net, images, lambda z, b: (z.var(0), (b - z.mean(0)) / z.var(0)))
 
 
 @EXERCISE.mistake(
     "bias-not-scaled",
-    "Your variances are 1 and your means are not 0. You took the mean of the pre-activations before the weights were "
-    "scaled and use it after: what happens to that mean, and to the old bias, when a unit is scaled?",
+    "Your variances are 1 and your means are not 0. Your bias belongs to the unit before it was scaled: what happens "
+    "to the mean, and to the old bias, when a unit is scaled?",
 )
 def bias_not_scaled(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.std(0), layer.params["bias"] - z.mean(0)))
-
-
-@EXERCISE.mistake("bias-not-scaled")
-def only_the_mean_scaled(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.std(0), layer.params["bias"] - z.mean(0) / z.std(0)))
+    _through(net, images, lambda z, b: (z.std(0), b - z.mean(0)))
 
 
 @EXERCISE.mistake("bias-not-scaled")
 def minus_the_mean(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.std(0), -z.mean(0)))
+    _through(net, images, lambda z, b: (z.std(0), -z.mean(0)))
 
 
 @EXERCISE.mistake(
     "old-bias-ignored",
-    "Your variances are 1, and each mean is off by what the old bias was. The mean of the pre-activations contains "
-    "the old bias: you take it away and do not put it back. Try a net whose biases are 0, and one whose are not.",
+    "Your variances are 1, and each mean is off by what the old bias adds. The mean of the pre-activations contains "
+    "the old bias, and you overwrite it. Compare a net whose biases are 0 with one whose are not.",
 )
 def old_bias_ignored(net, images, rng):
-    _through(net, images, lambda layer, z: _set(layer, z.std(0), -z.mean(0) / z.std(0)))
+    _through(net, images, lambda z, b: (z.std(0), -z.mean(0) / z.std(0)))
 
 
 @EXERCISE.mistake("old-bias-ignored")
 def old_bias_ignored_after_scaling(net, images, rng):
-    def change(layer, z):
-        _right(layer, z)
-        layer.params["bias"] = layer.params["bias"] - old[layer]
-
-    old = {layer: layer.params["bias"] for layer in net.layers if layer.params}
-    _through(net, images, change)
+    _through(net, images, lambda z, b: (z.std(0), (b - z.mean(0)) / z.std(0) - b))
 
 
 @EXERCISE.mistake(
@@ -209,21 +193,17 @@ def old_bias_ignored_after_scaling(net, images, rng):
     "standard deviation, which should have one entry per unit.",
 )
 def mean_of_the_deviations(net, images, rng):
-    _through(net, images, lambda layer, z: _one(layer, z.std(0).mean(), z.mean(0)))
+    _through(net, images, lambda z, b: (z.std(0).mean(), (b - z.mean(0)) / z.std(0).mean()))
 
 
 @EXERCISE.mistake("one-scale")
 def deviation_of_the_whole_layer(net, images, rng):
-    _through(net, images, lambda layer, z: _one(layer, z.std(), z.mean(0)))
+    _through(net, images, lambda z, b: (z.std(), (b - z.mean(0)) / z.std()))
 
 
 @EXERCISE.mistake("one-scale")
-def mean_and_deviation_of_the_whole_layer(net, images, rng):
-    _through(net, images, lambda layer, z: _one(layer, z.std(), z.mean()))
-
-
-def _one(layer, scale, mean):
-    _set(layer, scale, (layer.params["bias"] - mean) / scale)
+def mean_of_the_whole_layer_too(net, images, rng):
+    _through(net, images, lambda z, b: (z.std(), (b - z.mean()) / z.std()))
 
 
 @EXERCISE.mistake(
@@ -232,7 +212,7 @@ def _one(layer, scale, mean):
     "the shape of your mean, which should have one entry per unit.",
 )
 def wrong_axis(net, images, rng):
-    _through(net, images, lambda layer, z: _right(layer, z.T))
+    _through(net, images, lambda z, b: _right(z.T, b))
 
 
 @EXERCISE.mistake(
@@ -241,26 +221,19 @@ def wrong_axis(net, images, rng):
     "broadcasting scales its columns, and on a square weight this raises no error.",
 )
 def input_axis(net, images, rng):
-    def change(layer, z):
-        bias, weight = layer.params["bias"], layer.params["weight"]
-        layer.params.update(weight=weight / z.std(0), bias=(bias - z.mean(0)) / z.std(0))
-
-    _through(net, images, change)
+    _through(net, images, lambda z, b: (z.std(0)[None], _right(z, b)[1]))
 
 
 @EXERCISE.mistake(
     "output-layer-changed",
-    "Your hidden layers are right, but you set the output layer too. No activation follows it, and its outputs are "
-    "the logits: it keeps its weights and its bias.",
+    "Your hidden layers are right, but you set the output layer too. No activation follows it: it stays as it was.",
 )
 def output_layer_changed(net, images, rng):
     _through(net, images, _right, slice(None))
 
 
 @EXERCISE.mistake(
-    "layer-left-out",
-    "Some hidden layers are right and one you leave as it was. Look at which layers your loop goes through: all "
-    "Linear layers but the last.",
+    "layer-left-out", "Some hidden layers are right, others are as they were. Which ones does your loop go through?"
 )
 def only_the_first(net, images, rng):
     _through(net, images, _right, slice(1))
