@@ -164,14 +164,14 @@ class Claim:
 
     @property
     def verdict(self):
-        """Held: the number is at least the threshold. In part: only the upper end of its interval is."""
+        """Held: the number is at least the threshold. In part: only the upper end of its interval, or a "≤", is."""
         if self.threshold is None:
             return REPORT
         held, partly, missed = VERDICTS[self.fidelity]
         if math.isnan(self.measured.value):
             return missed
         if self.measured.value >= self.threshold:
-            return held
+            return partly if self.measured.bound == "≤" else held
         return partly if self.measured.spread[1] >= self.threshold else missed
 
 

@@ -72,7 +72,9 @@ def stale(name):
     found = []
     if run.about["hash"] != now.hash():
         found.append(f"the config's hash is {now.hash()}, recorded was {run.about['hash']}")
-    short = {arm: dataclasses.replace(plan, steps=record.FIRST) for arm, plan in run.config.arms.items()}
+    # One step more, because the last step of a run that diverges has a row too; no probes, which need a longer run.
+    steps = {"steps": record.FIRST + 1, "probed": False}
+    short = {arm: dataclasses.replace(plan, **steps) for arm, plan in run.config.arms.items()}
     short = dataclasses.replace(run.config, arms=short)
     for arm, then in run.first.items():
         rows = runner.one_cell(name, short, arm, then["seed"], run.chosen[arm]["setting"])["rows"]
@@ -104,4 +106,4 @@ def _number(value, unit):
 
 
 def _plain(value):
-    return None if math.isnan(value) else float(f"{value:.5g}")
+    return float(f"{value:.5g}") if math.isfinite(value) else None  # JSON knows neither NaN nor infinity

@@ -96,7 +96,7 @@ def save(run):
         "seconds": round(float(run.cells["seconds"].sum())),
         "config": dataclasses.asdict(run.config),
         "chosen": run.chosen,
-        "first": run.first,
+        "first": {arm: dict(then, losses=[_finite(v) for v in then["losses"]]) for arm, then in run.first.items()},
         "tried": _table(tuning[[*LABELS, "setting", "score"]]),
         "results": _table(results.drop(columns=[*_setting_columns(run), "setting"])),
         "curves": [_curve(run, *key, part) for key, part in run.rows.groupby([*LABELS, "key"], sort=False)],
@@ -125,6 +125,8 @@ def load(name):
     tried = pd.DataFrame(content["tried"])
     results = pd.DataFrame(content["results"]).assign(setting=lambda t: [chosen[arm]["setting"] for arm in t["arm"]])
     cells = pd.concat([tried, results], ignore_index=True)
+    of = [plans[arm] for arm in cells["arm"]]
+    cells = cells.assign(dataset=[plan.dataset for plan in of], steps=[plan.steps for plan in of])
     cells = cells.join(pd.DataFrame(list(cells["setting"]), index=cells.index))
     curves = [pd.DataFrame(curve.pop("rows")).assign(**curve.pop("setting"), **curve) for curve in content["curves"]]
     arrays = {
@@ -169,12 +171,17 @@ def _table(frame):
 
 
 def _short(value):
-    """Numbers rounded to five significant digits, inside lists too, and NaN as None: the file is JSON."""
+    """Numbers rounded to five significant digits, inside lists too."""
     if isinstance(value, list):
         return [_short(v) for v in value]
     if isinstance(value, float | np.floating):
-        return None if math.isnan(value) else float(f"{value:.5g}")
+        return _finite(float(f"{value:.5g}"))
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _finite(value):
+    """NaN and infinity as None: the file is JSON."""
+    return value if math.isfinite(value) else None
 
 
 def _tuples(content):

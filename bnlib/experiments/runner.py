@@ -54,6 +54,7 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
     _check_counts(config, seeds, jobs)
     quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
     own = {arm for arm, spec in arms.items() if spec} if isinstance(arms, dict) else set()
+    own |= {arm for arm, plan in config.arms.items() if plan.like in own}
     work = _Work(name, config, seeds, jobs, quiet, own)
     with work.bar:
         fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
@@ -133,10 +134,11 @@ class _Work:
                 self._take(arm, seed, setting, done)
         # The workers hand a cell over as soon as it is finished, and have written it to disk before.
         pool = joblib.Parallel(n_jobs=jobs or self.jobs, return_as="generator_unordered")
-        for arm, seed, setting, cell in pool(
-            joblib.delayed(_labelled)(self.name, self.config, *cell) for cell in left
+        # They tell its number and not its setting: what comes back is a copy, and copies of functions are not equal.
+        for i, cell in pool(
+            joblib.delayed(_numbered)(i, self.name, self.config, *cell) for i, cell in enumerate(left)
         ):
-            self._take(arm, seed, setting, cell)
+            self._take(*left[i][:3], cell)
 
     def _take(self, arm, seed, setting, cell):
         tuning = seed in self.config.tuning_seeds
@@ -191,8 +193,8 @@ class _Work:
         return Run(self.name, scale, self.config, rows, summaries, chosen, ordered, first, {})
 
 
-def _labelled(name, config, arm, seed, setting, file):
-    return arm, seed, setting, one_cell(name, config, arm, seed, setting, file)
+def _numbered(number, *cell):
+    return number, one_cell(*cell)
 
 
 def _choose(plan, arm, summaries):
@@ -213,6 +215,8 @@ def _with_arms(name, config, arms):
     """The config with these arms in place of all."""
     if arms is None:
         return config
+    if not arms:
+        raise core.Refused(f"name at least one arm of {name}: {', '.join(config.arms)}")
     plans = {}
     for arm, spec in arms.items() if isinstance(arms, dict) else dict.fromkeys(arms).items():
         spec = dict(spec or {})
@@ -227,6 +231,8 @@ def _with_arms(name, config, arms):
             kept = [{k: v for k, v in s.items() if k not in spec} for s in settings]
             kept = [s for i, s in enumerate(kept) if s not in kept[:i]]
             settings = tuple({**a, **b} for a, b in itertools.product(kept, core.grid(**spec)))
+            if not settings:
+                raise core.Refused(f"the arm {arm} has a setting with no values")
             plan = dataclasses.replace(plan, settings=settings, like=None)
         plans[arm] = plan
     for arm, plan in plans.items():

@@ -168,6 +168,8 @@ def render_state(root, pages, library):
     paths = [root / "_config.yml", root / "_toc.yml", root / "requirements.txt", *used]
     paths += [path for path in files_below(root / "book") if path not in sources]
     paths += [path for path in files_below(root / "bnlib" / "page") if path.suffix == ".js"]
+    paths += [path for path in files_below(root / "bnlib" / "results") if path.suffix == ".json"]
+    paths += files_below(root / "bnlib" / "experiments")  # the ledger finds them by their names
     return digest(sys.version, *(str(path.relative_to(root)) for path in paths), *paths)
 
 

@@ -156,7 +156,7 @@ class Library:
         """Files of bnlib that these syntax trees depend on, and the data sets named on the way."""
         readable = [tree for tree in trees if tree is not None]
         named = set().union(*map(words, readable))
-        # a chapter may name a module, check("forward", ...) or run("sigmoid-mlp"), that bnlib imports when it is called
+        # a chapter may name a module, check("forward", ...) or run("a-b"), that bnlib imports when it is called
         stems = named | {name.replace("-", "_") for name in named}
         meant = {module for module in self.graph.modules if {module, module.rpartition(".")[2]} & stems}
         if len(readable) < len(trees):  # what a cell does that cannot be read is not known: it may use anything

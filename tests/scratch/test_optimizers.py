@@ -136,9 +136,9 @@ def test_each_optimizer_remembers_for_itself_alone(make):
     used, fresh = make(0.25), make(0.25)
     net = random_net([3, 2])
     for _ in range(5):
-        fill(net)
+        fill(net, 100)  # far above eps
         used.step(net)
-    fill(net)
+    fill(net, 100)
     weight, grad = net.layers[0].params["weight"], net.layers[0].grads["weight"]
     start = weight.copy()
     fresh.step(net)
