@@ -72,7 +72,7 @@ def bands(ax, rows, y, looks, x="step"):
         such as a learner's own, get the colour of a variant and their name.
     """
     for arm, part in rows.groupby("arm", sort=False):
-        values = part.pivot_table(index=x, columns="seed", values=y)
+        values = part.pivot_table(index=x, columns="seed", values=y).ffill()  # a run that ended stays where it was
         style = looks.get(arm, {"label": arm, **look("variant")})
         (line,) = ax.plot(values.index, values.mean(axis=1), **style)
         ax.fill_between(values.index, values.min(axis=1), values.max(axis=1), color=line.get_color(), alpha=0.2, lw=0)

@@ -1,5 +1,8 @@
 """Where the weights of an MLP start. Each function changes the `Linear` layers of a net in place."""
 
+import numpy as np
+
+from .checks import check_float
 from .layers import Linear
 
 
@@ -53,17 +56,18 @@ def data_dependent(net, batch):
     Raises
     ------
     ValueError
-        If a unit's pre-activation is the same for all inputs of the batch.
+        If a unit's pre-activation is the same for all inputs of the batch, or the batch is not finite.
     """
-    layers = linears(net)
+    layers, batch = linears(net), check_float("batch", batch)
     for layer in net.layers:
         if layer in layers[:-1]:
             before = layer.forward(batch)
             sd = before.std(0)
-            if not sd.min() > 0:
-                raise ValueError(
-                    f"unit {sd.argmin()} has one pre-activation for all {len(batch)} inputs: scale unknown"
-                )
+            # equal numbers may have a deviation above 0, by rounding
+            constant = np.ptp(before, 0) <= 1e-6 * np.abs(before).max(0)
+            if constant.any():
+                where = f"unit {constant.argmax()} of hidden layer {layers.index(layer) + 1}"
+                raise ValueError(f"{where} has one pre-activation for all {len(batch)} inputs: it cannot be scaled")
             layer.params["weight"] /= sd[:, None]
             layer.params["bias"][:] = (layer.params["bias"] - before.mean(0)) / sd
         batch = layer.forward(batch)

@@ -121,17 +121,29 @@ def test_backward_fills_the_same_grads_without_the_gradient_of_the_input(build):
 
 
 def test_backward_and_fit_skip_the_gradient_of_the_input_in_the_first_linear_layer(clouds):
-    class Deaf(Linear):
-        def backward(self, dy):
-            raise AssertionError("asked for the gradient of its input")
+    def asked(dy):
+        raise AssertionError("asked for the gradient of its input")
 
     rng = np.random.default_rng(0)
-    net = Sequential([Deaf(2, 4, rng), Sigmoid(), Linear(4, 3, rng)])
+    net = Sequential([Linear(2, 4, rng), Sigmoid(), Linear(4, 3, rng)])
+    net.layers[0].backward = asked
     _, dlogits = softmax_cross_entropy(net.forward(clouds[0]), clouds[1])
     with pytest.raises(AssertionError, match="asked"):
         net.backward(dlogits)
     assert net.backward(dlogits, to_input=False) is None
     assert fit(net, *clouds, lr=0.5, steps=200, validation=clouds)[-1]["accuracy"] > 0.9
+
+
+def test_a_first_layer_of_ones_own_is_asked_for_its_backward_pass(clouds):
+    class Mine(Linear):
+        def backward(self, dy):
+            self.called = True
+            return super().backward(dy)
+
+    rng = np.random.default_rng(0)
+    net = Sequential([Mine(2, 4, rng), Sigmoid(), Linear(4, 3, rng)])
+    fit(net, *clouds, lr=0.5, steps=1, validation=clouds)
+    assert net.layers[0].called
 
 
 def test_activations_are_the_inputs_and_outputs_of_every_layer(clouds):
