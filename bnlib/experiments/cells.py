@@ -18,6 +18,7 @@ from pooch import os_cache
 
 from . import core
 
+APART = {"", *core.SHARED} - {"paired"}  # of this room: they decide no score
 COMPUTING = ("data", "data_sources", "scratch", "theory", "nets")  # rooms that decide numbers
 TELLING = {
     "ARMS",
@@ -78,7 +79,7 @@ def code(name):
     while todo:
         module = todo.pop()
         room, _, stem = module.removeprefix("bnlib.").partition(".")
-        if module not in seen and (room in COMPUTING or (room == "experiments" and stem not in ("", *core.SHARED))):
+        if module not in seen and (room in COMPUTING or (room == "experiments" and stem not in APART)):
             seen.add(module)
             tree = _tree(module, telling=room != "experiments")
             trees.append(tree)

@@ -26,7 +26,7 @@ PAPERS = {"ioffe2015": "Ioffe & Szegedy 2015"}  # key in the bibliography: how t
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
 REPORT = "report only"
-SHARED = ("cells", "core", "ledger", "paired", "record", "runner")
+SHARED = ("cells", "core", "ledger", "paired", "record", "runner")  # modules that are no experiments
 
 
 class Refused(ValueError):
@@ -173,6 +173,38 @@ class Claim:
         if self.measured.value >= self.threshold:
             return partly if self.measured.bound == "≤" else held
         return partly if self.measured.spread[1] >= self.threshold else missed
+
+
+class Statement(NamedTuple):
+    """A claim before it is measured; the fields are those of `Claim`.
+
+    ``name`` follows the experiment's name in the id. ``measure`` gets the cells of each of ``arms``, sorted by seed,
+    and returns a `Measured`. ``statement`` may hold ``{steps}``, the steps of the first arm.
+    """
+
+    name: str
+    arms: tuple
+    measure: object
+    statement: str
+    unit: str = "x"
+    place: str = "a control of ours"
+    paper_value: str = "not in the paper"
+    threshold: float | None = None
+    fidelity: str = ANALOGUE
+
+
+def measure(statements, cells, experiment, paper):
+    """The claims of an experiment from its confirming cells; statements about arms that were not run are left out."""
+    arms = {arm: part.sort_values("seed") for arm, part in cells.groupby("arm", sort=False)}
+    found = []
+    for s in statements:
+        if all(arm in arms for arm in s.arms):
+            parts = [arms[arm] for arm in s.arms]
+            dataset, steps = parts[0][["dataset", "steps"]].iloc[0]
+            words = (f"{experiment}-{s.name}", paper, s.place, s.statement.format(steps=f"{steps:,}"), s.paper_value)
+            seeds = tuple(int(seed) for seed in parts[0]["seed"])
+            found.append(Claim(*words, s.measure(*parts), s.unit, s.threshold, s.fidelity, dataset, seeds))
+    return found
 
 
 def names():

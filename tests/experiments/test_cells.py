@@ -153,7 +153,7 @@ HARMLESS = [
     ("scratch/network.py", "batch=64, every=50", "batch=64,   every=50"),
     ("experiments/sigmoid_mlp.py", '"""Train one net', '"""Teach one net'),
     ("experiments/sigmoid_mlp.py", 'ax.set(xscale="log"', 'ax.set(xscale="linear"'),
-    ("experiments/sigmoid_mlp.py", 'steps("80%"), curve, drawn, x, 2.0', 'steps("80%"), curve, drawn, x, 3.0'),
+    ("experiments/sigmoid_mlp.py", '**curve, "threshold": 2.0', '**curve, "threshold": 3.0'),
     ("experiments/sigmoid_mlp.py", '"best": float(', '"highest": float('),
     ("experiments/sigmoid_mlp.py", '"label": "no BN"', '"label": "none"'),
     ("experiments/sigmoid_mlp.py", '"bn": "the same with BN"', '"bn": "BN"'),
