@@ -43,7 +43,7 @@ EXERCISE = Exercise(
 @EXERCISE.mistake(
     "ratio-of-averages",
     "You average each arm first and divide the averages. The runs are paired by seed: compare the two runs of a seed "
-    "first. In yours it does not even matter which run belongs to which.",
+    "first, then average over the seeds.",
 )
 def ratio_of_means(slow, fast):
     return slow.mean() / fast.mean()

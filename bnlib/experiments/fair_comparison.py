@@ -17,7 +17,7 @@ ARMS = {
     "adam": "no normalization, Adam, learning rate tuned",
     "dd": "no normalization, weights and biases set from one batch before step 0, learning rate tuned",
 }
-RATES = [0.03, 0.1, 0.3, 1.0, 3.0]
+RATES = [0.1, 0.3, 1.0, 3.0]
 
 
 def _plan(optimizer="sgd", rates=RATES, **setting):
@@ -30,8 +30,8 @@ PRESETS = {
             "bn": _plan(norm="bn", init="gaussian"),
             "bn-again": Plan("mnist5k", 500, like="bn", seeds=(51, 52, 53, 54, 55, 56)),
             "untuned": _plan(norm="none", init="gaussian", rates=0.1),
-            "plain": _plan(norm="none", init="gaussian", rates=[0.3, 1.0, 3.0, 10.0, 30.0]),
-            "adam": _plan("adam", norm="none", init="gaussian", rates=[3e-4, 1e-3, 3e-3, 1e-2, 3e-2]),
+            "plain": _plan(norm="none", init="gaussian", rates=[0.3, 1.0, 3.0, 10.0]),
+            "adam": _plan("adam", norm="none", init="gaussian", rates=[1e-3, 3e-3, 1e-2, 3e-2]),
             "dd": _plan(norm="none", init="dd"),
         },
         seeds=(41, 42, 43, 44, 45, 46),

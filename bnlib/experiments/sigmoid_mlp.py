@@ -96,8 +96,8 @@ LITE = {
     "plain": Plan("mnist5k", 1_000, _sgd("none", "gaussian", SHORT)),
     "bn": Plan("mnist5k", 1_000, _sgd("bn", "gaussian", SHORT)),
     "dd": Plan("mnist5k", 1_000, _sgd("none", "dd", SHORT)),
-    "mnist-plain": Plan("mnist5k", 2_000, _sgd("none", "gaussian", 0.1), probed=True),
-    "mnist-bn": Plan("mnist5k", 2_000, _sgd("bn", "gaussian", 0.1), probed=True),
+    "mnist-plain": Plan("mnist5k", 1_500, _sgd("none", "gaussian", 0.1), probed=True),
+    "mnist-bn": Plan("mnist5k", 1_500, _sgd("bn", "gaussian", 0.1), probed=True),
 }
 # What a recorded file keeps of the lists measured in a cell: the percentiles of twelve units, all of the others.
 ARRAYS = {"p15": 12, "p50": 12, "p85": 12, "saturated": 3, "histogram": 30, "unit_drift": 100}
