@@ -57,7 +57,7 @@ def test_page_is_small_described_and_free_of_traces(name):
     assert page.select_one("meta[name=description]")["content"]
     assert page.html["lang"] == "en"
     text = page.select_one("article").get_text()
-    for trace in ("Traceback", "{doc}", "{ref}", "{eq}", "{cite", "{evidence}", "Error:"):
+    for trace in ("Traceback", "{doc}", "{ref}", "{eq}", "{cite", "{evidence}", "{claim}", " at 0x", "Error:"):
         allowed = text.count("ValueError:") if trace == "Error:" else 0  # shown on purpose
         assert text.count(trace) == allowed, trace
     for image in page.select("article img"):
