@@ -1,12 +1,14 @@
 """Finished cells on disk: kept at once, found again by what decides them, never in the checkout.
 
-A cell is known by its experiment, arm, setting, seed, the parts of the config that it sees, and the code it runs. So
-a killed run goes on where it stopped, also in a new clone, and no cell outlives a change of its code.
+A cell is known by its experiment, arm, setting, seed, the parts of the config that it sees, the code it runs, and the
+version of NumPy and of PyTorch. So a killed run goes on where it stopped, also in a new clone, and no cell outlives a
+change of its code.
 """
 
 import ast
 import dataclasses
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -20,16 +22,7 @@ from . import core
 
 APART = {"", *core.SHARED} - {"paired"}  # of this room: they decide no score
 COMPUTING = ("data", "data_sources", "scratch", "theory", "nets")  # rooms that decide numbers
-TELLING = {
-    "ARMS",
-    "PRESETS",
-    "FULL",
-    "LITE",
-    "LOOKS",
-    "summarize",
-    "draw",
-    "claims",
-}  # names of an experiment that decide none
+TELLING = {"ARMS", "PRESETS", "FULL", "LITE", "LOOKS", "summarize", "draw", "claims"}  # of an experiment: decide none
 
 
 def folder():
@@ -42,7 +35,7 @@ def path(name, config, arm, seed, setting):
     plan = dataclasses.asdict(config.arms[arm])
     seen = {key: plan[key] for key in ("dataset", "steps", "probed", "alone")}
     seen |= {"options": config.options, "tuning": seed in config.tuning_seeds}
-    key = json.dumps([name, arm, seed, setting, seen, code(name)], sort_keys=True)
+    key = json.dumps([name, arm, seed, setting, seen, code(name), versions()], sort_keys=True)
     return folder() / name / f"{arm}-{seed}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
@@ -69,6 +62,13 @@ def read(file):
     if not body or hashlib.sha256(body.encode()).hexdigest() != digest:
         raise ValueError(f"the finished cell {file} is damaged")
     return json.loads(body)
+
+
+@cache
+def versions():
+    """Versions of the packages that compute."""
+    installed = importlib.metadata.packages_distributions()
+    return {name: importlib.metadata.version(name) for name in ("numpy", "torch") if name in installed}
 
 
 @cache

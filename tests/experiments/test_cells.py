@@ -231,6 +231,6 @@ def test_what_decides_numbers_changes_the_digest_of_every_experiment_that_runs_i
 
 
 def test_code_of_one_experiment_does_not_touch_the_digest_of_another(digests, untouched):
-    now = digests([("experiments/fair_comparison.py", "RATES = [0.03", "RATES = [0.04")])
+    now = digests([("experiments/fair_comparison.py", "RATES = [0.1", "RATES = [0.2")])
     assert now[0] == untouched[0]
     assert now[1] != untouched[1]
