@@ -115,10 +115,14 @@ def _list(arguments):
             sets = ", ".join(sorted({plan.dataset for plan in config.arms.values()}))
             print(f"    {scale:8}{len(config.arms)} arms, {len(config.seeds)} seeds, {sets}")
         print(f"    recorded  {'yes' if name in ledger.recorded() else 'no'}")
+        for arm, line in module.ARMS.items():
+            print(f"    arm {arm:17} {line}")
     return 0
 
 
 def _run(arguments):
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     from bnlib.data import DataUnavailable
     from bnlib.experiments import ledger, record, runner
 
@@ -138,6 +142,10 @@ def _run(arguments):
             print(f"recorded in {record.save(run)}")
     except DataUnavailable as error:
         return _error(f"no source of {error.name} answered: python -m bnlib data fetch {error.name} says more")
+    except TerminatedWorkerError:
+        return _error("a worker was killed, perhaps for want of memory: try fewer --jobs; finished cells are kept")
+    except KeyboardInterrupt:
+        return _error("stopped; finished cells are kept, the same command goes on from there")
     except OSError as error:
         return _error(f"{error.filename or 'a file'} cannot be written: {error.strerror}; finished cells are kept")
     return 0

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bnlib import __main__ as command_line
 from bnlib import data
-from bnlib.experiments import cells, ledger, record, sigmoid_mlp
+from bnlib.experiments import cells, ledger, record, runner, sigmoid_mlp
 from bnlib.experiments.core import Plan
 
 from .experiments import conftest as shared
@@ -127,6 +129,7 @@ def test_the_list_names_every_experiment_and_what_is_recorded(toy, capsys):
     assert f"sigmoid-mlp: {sigmoid_mlp.__doc__.splitlines()[0]}" in lines
     assert "    full    4 arms, 3 seeds, mnist5k" in lines
     assert "    full    18 arms, 5 seeds, fashion-mnist, mnist" in lines
+    assert f"    arm {'mnist-bn':17} {sigmoid_mlp.ARMS['mnist-bn']}" in lines
     assert "    recorded  yes" not in lines
     run(capsys, "--scale", "full")
     assert call(capsys, "list")[1].count("    recorded  yes") == 1
@@ -262,3 +265,25 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "the first N confirming seeds only; never recorded" in " ".join(done.stdout.split())
     assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"), [(KeyboardInterrupt(), "stopped"), (TerminatedWorkerError("killed"), "a worker was killed")]
+)
+def test_a_run_that_is_stopped_says_that_its_cells_are_kept(monkeypatch, capsys, raised, told):
+    monkeypatch.setattr(runner, "run", Mock(side_effect=raised))
+    status, out, err = call(capsys, "run", "sigmoid-mlp")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"error: {told}")
+    assert is_one_line(err)
+    assert "finished cells are kept" in err
+
+
+def test_a_damaged_recorded_file_is_named(toy, capsys):
+    run(capsys, "--scale", "full")
+    file = record.path("toy")
+    file.write_text(file.read_text()[:100])
+    status, out, err = call(capsys, "ledger")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: the recorded file {file} is damaged")
+    assert is_one_line(err)

@@ -116,9 +116,12 @@ def save(run):
 
 
 def load(name):
-    """Read a recorded run; FileNotFoundError where the experiment was not yet recorded."""
+    """Read a recorded run; FileNotFoundError where there is none yet, `Refused` where the file is damaged."""
     core.module(name)
-    content = json.loads(path(name).read_text(encoding="utf8"))
+    try:
+        content = json.loads(path(name).read_text(encoding="utf8"))
+    except ValueError as error:
+        raise core.Refused(f"the recorded file {path(name)} is damaged: {error}") from None
     plans = {arm: core.Plan(**_tuples(plan)) for arm, plan in content["config"].pop("arms").items()}
     config = core.Config(arms=plans, **_tuples(content["config"]))
     chosen = content["chosen"]
