@@ -136,8 +136,8 @@ def _run(arguments):
                 )
         if arguments.scale != "full":
             print(f"not recorded: scale {arguments.scale}")
-        elif run.seeds_left_out():
-            print(f"not recorded: {run.seeds_left_out()} of the config's seeds were left out")
+        elif run.left_out():
+            print(f"not recorded: {run.left_out()} confirming cells of the config were left out")
         else:
             print(f"recorded in {record.save(run)}")
     except DataUnavailable as error:

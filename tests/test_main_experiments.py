@@ -52,7 +52,7 @@ def test_a_full_run_with_all_seeds_prints_its_claims_and_is_recorded(toy, capsys
     assert "note: the best width of again is at the edge" in out
     assert "of fixed is at the edge" not in out
     assert out.endswith(f"recorded in {record.path('toy')}\n")
-    assert record.load("toy").seeds_left_out() == 0
+    assert record.load("toy").left_out() == 0
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_a_full_run_with_all_seeds_prints_its_claims_and_is_recorded(toy, capsys
     [
         ([], "scale lite"),
         (["--scale", "lite"], "scale lite"),
-        (["--scale", "full", "--seeds", "2"], "3 of the config's seeds were left out"),
-        (["--scale", "full", "--seeds", "1"], "7 of the config's seeds were left out"),
+        (["--scale", "full", "--seeds", "2"], "3 confirming cells of the config were left out"),
+        (["--scale", "full", "--seeds", "1"], "7 confirming cells of the config were left out"),
     ],
 )
 def test_nothing_else_is_recorded(toy, capsys, words, reason):
@@ -192,7 +192,8 @@ def test_a_record_that_cannot_be_written_is_one_line(toy, capsys, monkeypatch):
     assert status == 1
     assert out.startswith(ENTRY)
     assert is_one_line(err)
-    assert "toy.new cannot be written: No such file or directory" in err
+    assert "toy.json" in err
+    assert "cannot be written: No such file or directory" in err
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

@@ -40,12 +40,17 @@ def path(name, config, arm, seed, setting):
 
 
 def write(file, cell):
-    """Keep a finished cell; the file appears whole or not at all."""
+    """Keep a finished cell, after a line with the digest of what follows."""
     body = json.dumps(cell)
     file.parent.mkdir(parents=True, exist_ok=True)
+    put(file, hashlib.sha256(body.encode()).hexdigest() + "\n" + body)
+
+
+def put(file, text):
+    """Write a text file that appears whole or not at all: aside first, then renamed."""
     aside = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        aside.write_text(hashlib.sha256(body.encode()).hexdigest() + "\n" + body, encoding="utf8")
+        aside.write_text(text, encoding="utf8")
         os.replace(aside, file)
     finally:
         aside.unlink(missing_ok=True)

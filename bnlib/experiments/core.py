@@ -50,6 +50,8 @@ class Plan:
         Confirming seeds of this arm alone, where they differ from the experiment's.
     curves : bool
         Keep the curves of all settings, because a figure shows them.
+    probed : bool
+        Measure lists of numbers too, such as percentiles, in the confirming cells.
     alone : bool
         Run its cells one at a time after all others: it measures time.
     """

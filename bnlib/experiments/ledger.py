@@ -25,7 +25,6 @@ def claims():
 
 def entries(run):
     """The claims of one run, live or recorded, as a list of dicts."""
-    seconds = run.about.get("seconds", round(float(run.cells["seconds"].sum())))
     command = f"python -m bnlib run {run.name} --scale {run.scale}"
     found = []
     for claim in core.module(run.name).claims(run.results()):
@@ -37,7 +36,7 @@ def entries(run):
             "spread": [_plain(v) for v in spread],
             "bound": bound,
         }
-        entry |= {"verdict": claim.verdict, "seeds": list(claim.seeds), "seconds": seconds, "command": command}
+        entry |= {"verdict": claim.verdict, "seeds": list(claim.seeds), "seconds": run.seconds(), "command": command}
         found.append(entry)
     return found
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import threadpoolctl
 
-from . import core
+from . import cells, core
 
 RESULTS = Path(__file__).parents[1] / "results"
 POINTS = 40  # of a recorded curve
@@ -59,7 +59,11 @@ class Run:
         """The confirming cells: what claims are made from."""
         return self.cells[~self.cells["tuning"]]
 
-    def seeds_left_out(self):
+    def seconds(self):
+        """Processor time of all cells."""
+        return self.about.get("seconds") or round(float(self.cells["seconds"].sum()))
+
+    def left_out(self):
         """How many of the config's confirming cells were not run."""
         return sum(len(self.config.confirming(arm)) for arm in self.config.arms) - len(self.results())
 
@@ -93,7 +97,7 @@ def save(run):
         "hash": run.config.hash(),
         "date": datetime.date.today().isoformat(),
         "environment": environment(),
-        "seconds": round(float(run.cells["seconds"].sum())),
+        "seconds": run.seconds(),
         "config": dataclasses.asdict(run.config),
         "chosen": run.chosen,
         "first": {arm: dict(then, losses=[_finite(v) for v in then["losses"]]) for arm, then in run.first.items()},
@@ -105,14 +109,8 @@ def save(run):
             for arm, columns in run.arrays.items()
         },
     }
-    file = path(run.name)
-    aside = file.with_suffix(".new")
-    try:
-        aside.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf8")
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
-    return file
+    cells.put(path(run.name), json.dumps(content, separators=(",", ":")) + "\n")
+    return path(run.name)
 
 
 def load(name):
@@ -127,10 +125,10 @@ def load(name):
     chosen = content["chosen"]
     tried = pd.DataFrame(content["tried"])
     results = pd.DataFrame(content["results"]).assign(setting=lambda t: [chosen[arm]["setting"] for arm in t["arm"]])
-    cells = pd.concat([tried, results], ignore_index=True)
-    of = [plans[arm] for arm in cells["arm"]]
-    cells = cells.assign(dataset=[plan.dataset for plan in of], steps=[plan.steps for plan in of])
-    cells = cells.join(pd.DataFrame(list(cells["setting"]), index=cells.index))
+    both = pd.concat([tried, results], ignore_index=True)
+    of = [plans[arm] for arm in both["arm"]]
+    both = both.assign(dataset=[plan.dataset for plan in of], steps=[plan.steps for plan in of])
+    both = both.join(pd.DataFrame(list(both["setting"]), index=both.index))
     curves = [pd.DataFrame(curve.pop("rows")).assign(**curve.pop("setting"), **curve) for curve in content["curves"]]
     arrays = {
         arm: {column: (np.array(pair["step"]), np.array(pair["values"])) for column, pair in columns.items()}
@@ -138,7 +136,7 @@ def load(name):
     }
     about = {key: content[key] for key in ("hash", "date", "environment", "seconds")}
     rows = pd.concat(curves, ignore_index=True)
-    return Run(name, "full", config, rows, cells, chosen, arrays, content["first"], about)
+    return Run(name, "full", config, rows, both, chosen, arrays, content["first"], about)
 
 
 def thin(steps, points=POINTS):

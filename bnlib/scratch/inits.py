@@ -33,10 +33,10 @@ def sigmoid_gain(net, gain=4.0):
         With Xavier weights, as `mlp` makes them.
     gain : float
     """
-    first, *later = linears(net)
-    for layer in [first, *later][:-1]:
+    layers = linears(net)
+    for layer in layers[:-1]:
         layer.params["weight"] *= gain
-    for layer in later:
+    for layer in layers[1:]:
         layer.params["bias"][:] = -layer.params["weight"].sum(1) / 2
 
 

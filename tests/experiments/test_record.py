@@ -47,7 +47,7 @@ def test_a_recorded_run_has_the_same_config_and_choice(live, loaded):
     assert loaded.config.hash() == loaded.about["hash"] == live.config.hash()
     assert loaded.chosen == live.chosen
     assert loaded.first == live.first
-    assert loaded.seeds_left_out() == live.seeds_left_out() == 0
+    assert loaded.left_out() == live.left_out() == 0
 
 
 def test_a_recorded_run_makes_the_same_claims_up_to_rounding(live, loaded):

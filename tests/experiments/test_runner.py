@@ -183,7 +183,7 @@ def test_the_tables_hold_a_row_for_every_cell_and_evaluation(toy):
     assert run.first["fixed"] == {"seed": 11, "losses": [11 / step for step in range(1, 21)]}
     assert run.first["again"]["seed"] == 21
     assert "timed" not in run.first  # its numbers differ from run to run
-    assert run.seeds_left_out() == 0
+    assert run.left_out() == 0
 
 
 def test_curves_are_kept_of_all_settings_where_the_plan_says_so(toy, monkeypatch):
@@ -198,7 +198,7 @@ def test_curves_are_kept_of_all_settings_where_the_plan_says_so(toy, monkeypatch
 def test_the_first_seeds_may_be_run_alone(toy):
     run = runner.run("toy", "full", seeds=2)
     assert set(run.results().query("arm != 'again'")["seed"]) == {11, 12}
-    assert run.seeds_left_out() == 3
+    assert run.left_out() == 3
     assert run.chosen["wide"]["setting"] == BEST
     assert len(toy.CALLS) == 36 + 2 * 4
     runner.run("toy", "full")
