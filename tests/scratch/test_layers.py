@@ -1,5 +1,7 @@
 """Each layer's backward pass against centred differences and against torch."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from bnlib.scratch.batchnorm import (
     batchnorm_inference,
 )
 from bnlib.scratch.gradcheck import numerical_gradient, scaled_error
-from bnlib.scratch.layers import BatchNorm, Layer, Linear, ReLU, Sigmoid
+from bnlib.scratch.layers import BatchNorm, Conv2d, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid
 
 RNG = np.random.default_rng(0)
 
@@ -28,6 +30,14 @@ LAYERS = {
         lambda x, gamma, beta: torch.nn.functional.batch_norm(x, None, None, gamma, beta, training=True, eps=1e-5),
     ),
 }
+for stride, padding in ((1, 0), (1, 1), (2, 1), (3, 2)):
+    LAYERS[f"Conv2d stride {stride} padding {padding}"] = (
+        lambda stride=stride, padding=padding: Conv2d(2, 3, 3, np.random.default_rng(1), stride, padding),
+        [(2, 2, 5, 6), (1, 2, 7, 3)],
+        lambda x, w, b, stride=stride, padding=padding: torch.nn.functional.conv2d(x, w, b, stride, padding),
+    )
+LAYERS["Flatten"] = (Flatten, [(5, 4), (2, 3, 4, 2)], lambda x: x.flatten(1))
+LAYERS["Dropout"] = (lambda: Dropout(0.0, RNG), [(5, 4), (2, 3, 4)], lambda x: torch.nn.functional.dropout(x, 0.0))
 EACH = [(name, shape) for name, (_, shapes, _) in LAYERS.items() for shape in shapes]
 
 
@@ -40,7 +50,7 @@ def in_float64(layer):
 
 def test_every_layer_is_tested_here():
     made = [c for c in vars(layers).values() if isinstance(c, type) and issubclass(c, Layer) and c is not Layer]
-    assert {c.__name__ for c in made} == set(LAYERS)
+    assert {c.__name__ for c in made} == {name.split()[0] for name in LAYERS}
 
 
 @pytest.mark.parametrize(("name", "shape"), EACH)
@@ -113,6 +123,46 @@ def test_linear_starts_from_xavier_uniform_and_its_generator():
 def test_linear_refuses_a_wrong_shape(shape):
     with pytest.raises(ValueError, match=r"\(N, 4\).*" + str(shape).replace("(", r"\(").replace(")", r"\)")):
         Linear(4, 3, np.random.default_rng(0)).forward(np.ones(shape))
+
+
+def test_conv2d_starts_from_he_normal_and_its_generator():
+    layer = Conv2d(20, 30, 5, np.random.default_rng(3))
+    weight = layer.params["weight"]
+    assert weight.shape == (30, 20, 5, 5)
+    assert weight.dtype == np.float32
+    assert_allclose(weight.std(), np.sqrt(2 / 500), rtol=0.02)
+    assert_allclose(weight.mean(), 0, atol=0.002)
+    assert_array_equal(layer.params["bias"], np.zeros(30))
+    assert_array_equal(weight, Conv2d(20, 30, 5, np.random.default_rng(3)).params["weight"])
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (5, 3, 4, 4), (5, 2, 4), (5, 2, 0, 4)])
+def test_conv2d_refuses_a_wrong_shape(shape):
+    with pytest.raises(
+        ValueError, match=rf"\(N, 2, H, W\) with H and W at least 1, got shape {re.escape(str(shape))}"
+    ):
+        Conv2d(2, 3, 3, RNG, padding=1).forward(np.ones(shape))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_dropout_drops_that_share_and_keeps_the_mean(rate):
+    layer = Dropout(rate, np.random.default_rng(5))
+    x = np.full((200, 100), 3.0)
+    y = layer.forward(x)
+    assert_allclose(np.mean(y == 0), rate, atol=0.01)
+    assert_allclose(y[y != 0], 3 / (1 - rate))
+    assert_array_equal(layer.backward(x), y)  # the same mask, the same factor
+    assert np.any(layer.forward(x) != y)  # a new one at each step
+    again = Dropout(rate, np.random.default_rng(5))
+    assert_array_equal(again.forward(x), y)
+    assert_array_equal(layer.forward(x, training=False), x)
+    assert_array_equal(layer.backward(x), x)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5])
+def test_dropout_refuses_a_rate_that_is_no_share(rate):
+    with pytest.raises(ValueError, match="from 0 to below 1; got"):
+        Dropout(rate, RNG)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from bnlib import data
 from bnlib.scratch.gradcheck import numerical_gradient, scaled_error
 from bnlib.scratch.layers import BatchNorm, Linear, ReLU, Sigmoid
-from bnlib.scratch.network import Sequential, accuracy, fit, mlp, pixels, sick_net, softmax_cross_entropy
+from bnlib.scratch.network import Sequential, accuracy, fit, mlp, pixels, sick_net, small_cnn, softmax_cross_entropy
 from bnlib.scratch.optimizers import SGD, Adam
 
 RNG = np.random.default_rng(0)
@@ -390,3 +390,41 @@ def test_the_sick_net_does_not_learn_and_batchnorm_heals_it(digits, seed):
     assert final[None]["accuracy"] < 0.2
     assert final[None]["loss"] > 2.2  # chance is log 10 = 2.30
     assert final[BatchNorm]["accuracy"] > 0.8
+
+
+def test_accuracy_goes_through_many_samples_in_pieces():
+    class Echo:
+        def forward(self, x, training):
+            assert len(x) <= 500
+            return x
+
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(1203, 4)), rng.integers(0, 4, 1203)
+    assert accuracy(Sequential([Echo()]), logits, labels) == np.mean(logits.argmax(1) == labels)
+
+
+@pytest.mark.parametrize("norm", [None, BatchNorm])
+def test_the_small_cnn_learns_real_digits_in_seconds(norm, digits):
+    train, validation = (pixels(x).reshape(-1, 1, 28, 28) for x in (digits.x_train, digits.x_val))
+    net = small_cnn(norm)
+    history = fit(
+        net, train, digits.y_train, lr=0.1, steps=150, validation=(validation, digits.y_val), progress=False
+    )
+    assert history[-1]["accuracy"] > 0.9
+    assert (norm is None) == (not any(isinstance(layer, BatchNorm) for layer in net.layers))
+    first = [np.array(layer.params["weight"]) for layer in small_cnn(norm).layers if "weight" in layer.params]
+    for weight, other in zip(
+        first, (layer.params["weight"] for layer in small_cnn().layers if "weight" in layer.params), strict=True
+    ):
+        assert_array_equal(weight, other)
+
+
+def test_a_first_convolution_leaves_out_the_gradient_of_its_input():
+    net = small_cnn()
+    x = np.random.default_rng(0).normal(size=(3, 1, 28, 28)).astype(np.float32)
+    dy = np.ones_like(net.forward(x))
+    assert net.backward(dy, to_input=False) is None
+    grads = net.layers[0].grads["weight"]
+    net.forward(x)
+    assert net.backward(dy).shape == x.shape
+    assert_array_equal(net.layers[0].grads["weight"], grads)
