@@ -23,8 +23,9 @@ FLOORS = {room: set() for room in GROUND} | {
     "nets": {"data"},
     "exercises": GROUND | {"nets"},
     "experiments": GROUND | {"nets", "exercises"},
+    "bench": GROUND | {"nets", "experiments"},  # times all of these
     "results": set(),  # recorded files, no code
-    "__main__": GROUND | {"nets", "exercises", "experiments", "results"},
+    "__main__": GROUND | {"nets", "exercises", "experiments", "bench", "results"},
     "": set(),  # bnlib/__init__.py: importing the package imports nothing
 }
 HEAVY = ["torch", "matplotlib", "pandas", "sklearn", "IPython", "ipywidgets"]

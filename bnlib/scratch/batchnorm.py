@@ -80,7 +80,7 @@ def batchnorm_backward_staged(dy, cache):
         ``dbeta, dgamma, dinv_std, dstd, dvar, dmu`` of shape (C,); ``dx_hat, dsq, dxc, dx`` of the shape of x.
         ``dxc`` and ``dx`` are totals over all paths.
     """
-    dy = check_upstream(dy, cache)
+    dy = check_upstream(dy, cache.x_hat.shape).astype(np.float64)
     m = count(dy)
     std = _std(cache.var, cache.eps)
     # y = gamma * x_hat + beta
@@ -117,7 +117,7 @@ def batchnorm_backward(dy, cache):
     dx : array, shape of x
     dgamma, dbeta : array (C,)
     """
-    dy = check_upstream(dy, cache)
+    dy = check_upstream(dy, cache.x_hat.shape).astype(np.float64)
     m = count(dy)
     dbeta = _sum(dy)
     dgamma = _sum(dy * cache.x_hat)

@@ -14,17 +14,18 @@ def count(x):
     return x.size // x.shape[1]
 
 
-def check_float(name, a):
+def check_float(name, a, finite=True):
+    """The array, if it is float32 or float64 and, unless ``finite`` is False, without NaN and infinities."""
     a = np.asarray(a)
     if a.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, got {a.dtype}: convert it with {name}.astype(...)")
-    if not np.isfinite(a).all():
+    if finite and not np.isfinite(a).all():
         raise NotFinite(f"{name} of shape {a.shape} holds {np.sum(~np.isfinite(a))} NaN or infinite values")
     return a
 
 
-def check_input(x, training):
-    x = check_float("x", x)
+def check_input(x, training, finite=True):
+    x = check_float("x", x, finite)
     if x.ndim < 2:
         raise ValueError(f"x must be (N, C, *spatial), at least two axes, got shape {x.shape}")
     if x.size == 0:
@@ -51,11 +52,11 @@ def check_channels(x, axis, **vectors):
     return checked
 
 
-def check_upstream(dy, cache):
-    dy = check_float("dy", dy)
-    if dy.shape != cache.x_hat.shape:
-        raise ValueError(f"dy must have the shape of y, {cache.x_hat.shape}, got {dy.shape}")
-    return dy.astype(np.float64)
+def check_upstream(dy, shape, finite=True):
+    dy = check_float("dy", dy, finite)
+    if dy.shape != shape:
+        raise ValueError(f"dy must have the shape of y, {shape}, got {dy.shape}")
+    return dy
 
 
 def check_eps(eps):

@@ -6,7 +6,8 @@ A layer has ``params`` and ``grads``, dictionaries with the same names. ``forwar
 
 import numpy as np
 
-from .batchnorm import Cache, RunningStatistics, batchnorm_backward, batchnorm_forward, batchnorm_inference
+from . import batchnorm, fast
+from .batchnorm import RunningStatistics, batchnorm_backward, batchnorm_forward, batchnorm_inference
 from .checks import count
 
 
@@ -187,7 +188,7 @@ class BatchNorm(Layer):
     momentum : float or None
         As in `RunningStatistics`.
     forward, backward : callable
-        A learner's functions, with the signatures of `batchnorm_forward` and `batchnorm_backward`.
+        Those of `fast`, or a learner's own, with the signatures of `batchnorm_forward` and `batchnorm_backward`.
     """
 
     def __init__(self, channels, eps=1e-5, momentum=0.1, forward=batchnorm_forward, backward=batchnorm_backward):
@@ -206,7 +207,7 @@ class BatchNorm(Layer):
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"forward must return the pair (y, cache), got {type(result).__name__}")
         y, self.cache = result
-        if isinstance(self.cache, Cache):  # the moments of this batch are there already
+        if isinstance(self.cache, batchnorm.Cache | fast.Cache):  # the moments of this batch are there already
             self.running.take(self.cache.mu, self.cache.var, count(x))
         else:
             self.running.update(x)

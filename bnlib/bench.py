@@ -1,0 +1,221 @@
+"""``python -m bnlib bench``: how long the transform takes, staged, in closed form and fast, beside PyTorch's.
+
+One process for each number of threads. Inside it all variants of a case take turns, so that whatever else the machine
+does hits them alike. Processor time for one thread, wall clock beside it.
+"""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from .experiments import cells, record
+from .scratch import batchnorm, fast, network
+from .scratch.layers import BatchNorm
+from .scratch.optimizers import SGD
+
+FILE = record.RESULTS / "bench.json"
+SHAPES = [(4096, 1024), (256, 64, 28, 28), (32, 256, 14, 14)]
+GROWING = [(n, 256) for n in (64, 256, 1024, 4096, 16384)] + [(1024, c) for c in (16, 64, 1024, 4096)]
+MLP = [784, 100, 100, 100, 10]
+BATCH = 60
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def main():
+    """Run all cases and write them to `FILE`; one row per case, variant and number of threads, as `table` prints."""
+    if os.getloadavg()[0] > 0.5:
+        print("note: the machine is busy, the times will be too long", file=sys.stderr)
+    rows = []
+    for threads in (1, os.cpu_count()):
+        command = [sys.executable, "-c", "from bnlib.bench import measure; measure()"]
+        environment = os.environ | dict.fromkeys(THREADS, str(threads))
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+        rows += json.loads(done.stdout)
+    cells.put(FILE, json.dumps(rows, indent=1) + "\n")
+    return rows
+
+
+def load():
+    """The recorded rows, a list of dict."""
+    return json.loads(FILE.read_text(encoding="utf8"))
+
+
+def table(rows):
+    """The rows as lines of text."""
+    lines = [f"{'case':26}{'variant':24}threads  CPU ms  wall ms  / floor  / torch"]
+    for row in rows:
+        ratios = "".join(
+            "        -" if row[k] is None else f"{row[k]:9.2f}" for k in ("ratio_to_floor", "ratio_to_torch")
+        )
+        times = f"{row['cpu_ms_median']:8.2f} {row['wall_ms_median']:8.2f}"
+        lines.append(f"{row['case']:26}{row['variant']:24}{row['threads']:7}{times}{ratios}")
+    return "\n".join(lines)
+
+
+def measure():
+    """Measure all cases with the threads of this process and print the rows as JSON."""
+    import torch
+
+    threads = int(os.environ[THREADS[0]])
+    torch.set_num_threads(threads)
+    cases = {str(shape): lambda shape=shape: transform(shape, parts=threads == 1) for shape in SHAPES}
+    if threads == 1:
+        cases |= {str(shape): lambda shape=shape: transform(shape, slow=False) for shape in GROWING}
+    cases |= {f"MLP step{name}": lambda norm=norm: mlp_step(norm) for name, norm in (("", False), (" with BN", True))}
+    kept = record.environment()
+    about = f"{kept['processor']}, {kept['cores']} cores; NumPy {kept['numpy']}, PyTorch {kept['torch']}"
+    about += f"; {datetime.date.today().isoformat()}"
+    rows = []
+    for name, make in tqdm(cases.items(), desc=f"{threads} threads", file=sys.stderr):
+        for variant, numbers in take_turns(make(), threads).items():
+            rows.append({"case": name, "variant": variant, "threads": threads, **numbers, "about": about})
+    print(json.dumps(rows))
+
+
+def take_turns(variants, threads, seconds=6.0):
+    """Time functions in turn, at least 9 times each.
+
+    Parameters
+    ----------
+    variants : dict of callable
+    threads : int
+    seconds : float
+        To spend on all of them.
+
+    Returns
+    -------
+    dict of dict
+        ``cpu_ms_median, cpu_ms_min, wall_ms_median``, ``spread`` (the quartiles of the processor time),
+        ``ratio_to_floor`` and ``ratio_to_torch``: of processor times with one thread, of wall clock with more; None
+        without a variant of that name.
+    """
+    taken = {name: [] for name in variants}
+    for call in variants.values():  # warm up
+        call()
+        call()
+    began = time.perf_counter()
+    while len(taken[next(iter(taken))]) < 9 or time.perf_counter() - began < seconds:
+        for name, call in variants.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            call()
+            taken[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    found = {}
+    for name, times in taken.items():
+        cpu, wall = 1000 * np.array(times).T
+        found[name] = {
+            "cpu_ms_median": float(np.median(cpu)),
+            "cpu_ms_min": float(cpu.min()),
+            "wall_ms_median": float(np.median(wall)),
+            "spread": np.quantile(cpu, [0.25, 0.75]).tolist(),
+        }
+    clock = "cpu_ms_median" if threads == 1 else "wall_ms_median"
+    for other in ("floor", "torch"):
+        for numbers in found.values():
+            numbers[f"ratio_to_{other}"] = numbers[clock] / found[other][clock] if other in found else None
+    return {name: {k: round_(v) for k, v in numbers.items()} for name, numbers in found.items()}
+
+
+def round_(value):
+    """Four significant digits."""
+    if value is None:
+        return None
+    return [round_(v) for v in value] if isinstance(value, list) else float(f"{value:.4g}")
+
+
+def transform(shape, slow=True, parts=False):
+    """Forward and backward pass in float32 on one shape: a dict of functions without arguments.
+
+    Parameters
+    ----------
+    shape : tuple
+    slow : bool
+        With the two teaching forms.
+    parts : bool
+        With the two passes of the fast form alone, and the sums of each alone.
+    """
+    import torch
+
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
+    gamma, beta = rng.standard_normal((2, shape[1]), dtype=np.float32)
+    copied = np.empty_like(x)
+
+    def of(forward, backward):
+        return lambda: backward(dy, forward(x, gamma, beta)[1])
+
+    def of_torch(memory_format=torch.contiguous_format):
+        layer = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(shape[1])
+        t = torch.tensor(x).contiguous(memory_format=memory_format).requires_grad_()
+        upstream = torch.tensor(dy).contiguous(memory_format=memory_format)
+
+        def step():
+            t.grad = None
+            layer(t).backward(upstream)
+
+        return step
+
+    def floor():
+        for _ in range(4):  # read x; read x, write y; read dy and x; read dy and x, write dx: eight arrays
+            np.copyto(copied, x)
+
+    variants = {"floor": floor, "torch": of_torch()}
+    if len(shape) == 4:
+        variants["torch channels_last"] = of_torch(torch.channels_last)
+    variants["fast"] = of(fast.batchnorm_forward, fast.batchnorm_backward)
+    if slow:
+        variants["closed form"] = of(batchnorm.batchnorm_forward, batchnorm.batchnorm_backward)
+        variants["staged"] = of(batchnorm.batchnorm_forward, batchnorm.batchnorm_backward_staged)
+    if parts:
+        kept = fast.batchnorm_forward(x, gamma, beta)[1]
+        upstream, parts = kept.layout.read(dy), kept.layout.parts(kept.x)
+
+        def sums(dy=None):
+            return [fast.sums(kept.layout, part, blocks, kept.x, dy) for part, blocks in parts]
+
+        variants["fast, forward"] = lambda: fast.batchnorm_forward(x, gamma, beta)
+        variants["fast, forward sums"] = lambda: sums()
+        variants["fast, backward"] = lambda: fast.batchnorm_backward(dy, kept)
+        variants["fast, backward sums"] = lambda: sums(upstream)
+    return variants
+
+
+def mlp_step(norm):
+    """One training step of the sigmoid network of section 4.1 of the paper, batch 60: a dict of functions."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((BATCH, MLP[0]), dtype=np.float32), rng.integers(0, 10, BATCH)
+
+    def ours(net):
+        update = SGD(0.1)
+
+        def step():
+            dlogits = network.softmax_cross_entropy(net.forward(x), labels)[1]
+            net.backward(dlogits, to_input=False)
+            update.step(net)
+
+        return step
+
+    layers = []
+    for inputs, outputs in zip(MLP[:-2], MLP[1:-1], strict=True):
+        layers.append(torch.nn.Linear(inputs, outputs))
+        layers += [torch.nn.BatchNorm1d(outputs)] * norm + [torch.nn.Sigmoid()]
+    theirs = torch.nn.Sequential(*layers, torch.nn.Linear(*MLP[-2:]))
+    optimizer, t, target = torch.optim.SGD(theirs.parameters(), lr=0.1), torch.tensor(x), torch.tensor(labels)
+
+    def step():
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(theirs(t), target).backward()
+        optimizer.step()
+
+    variants = {"torch": step, "scratch": ours(network.mlp(MLP, norm=BatchNorm if norm else None))}
+    if norm:
+        pair = {"forward": fast.batchnorm_forward, "backward": fast.batchnorm_backward}
+        variants["scratch, fast"] = ours(network.mlp(MLP, norm=lambda units: BatchNorm(units, **pair)))
+    return variants

@@ -1,0 +1,131 @@
+"""The benchmark: what it times does the work, variants take turns, and the recorded file holds what the page says."""
+
+import json
+import subprocess
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from bnlib import __main__, bench
+
+FIELDS = {"case", "variant", "threads", "cpu_ms_median", "cpu_ms_min", "wall_ms_median", "spread"}
+FIELDS |= {"ratio_to_floor", "ratio_to_torch", "about"}
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return {(row["case"], row["variant"], row["threads"]): row for row in bench.load()}
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (4, 3, 6, 5)])
+def test_the_timed_variants_do_the_same_work(shape):
+    variants = bench.transform(shape, parts=True)
+    dx, dgamma, dbeta = variants["fast"]()
+    closed, staged = variants["closed form"](), variants["staged"]()
+    for name, got, other in (("dx", dx, closed[0]), ("dgamma", dgamma, closed[1]), ("dbeta", dbeta, closed[2])):
+        assert_allclose(got, staged[name], rtol=1e-4, atol=1e-5)
+        assert_allclose(got, other, rtol=1e-4, atol=1e-5)
+    for name in ("fast, forward", "fast, forward sums", "fast, backward", "fast, backward sums"):
+        assert variants[name]() is not None
+    assert ("torch channels_last" in variants) == (len(shape) == 4)
+    assert "staged" not in bench.transform(shape, slow=False)
+    for name in ("floor", "torch"):
+        variants[name]()
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_timed_training_step_trains(norm):
+    variants = bench.mlp_step(norm)
+    assert set(variants) == {"torch", "scratch"} | ({"scratch, fast"} if norm else set())
+    for step in variants.values():
+        step()
+
+
+def test_variants_take_turns_and_ratios_are_of_medians():
+    calls = []
+
+    def busy(name, seconds):
+        calls.append(name)
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    variants = {
+        "floor": lambda: busy("a", 0.002),
+        "torch": lambda: busy("b", 0.004),
+        "fast": lambda: busy("c", 0.008),
+    }
+    found = bench.take_turns(variants, threads=1, seconds=0)
+    assert "".join(calls) == "aabbcc" + "abc" * 9
+    assert found["floor"]["ratio_to_floor"] == found["torch"]["ratio_to_torch"] == 1
+    assert found["fast"]["ratio_to_torch"] == pytest.approx(2, rel=0.3)
+    assert found["fast"]["cpu_ms_min"] <= found["fast"]["spread"][0] <= found["fast"]["cpu_ms_median"]
+    assert bench.take_turns({"torch": variants["torch"]}, 1, 0)["torch"]["ratio_to_floor"] is None
+    slept = bench.take_turns({"torch": lambda: time.sleep(0.004), "floor": lambda: time.sleep(0.002)}, 2, 0)
+    assert slept["torch"]["ratio_to_floor"] == pytest.approx(2, rel=0.3)  # wall clock, where threads share the work
+
+
+def test_measure_prints_rows_as_json(monkeypatch, capsys):
+    monkeypatch.setenv(bench.THREADS[0], str(torch.get_num_threads()))
+    monkeypatch.setattr(bench, "SHAPES", [(6, 3)])
+    monkeypatch.setattr(bench, "GROWING", [(8, 3)])
+    monkeypatch.setattr(bench, "take_turns", lambda variants, threads: {name: {} for name in variants})
+    bench.measure()
+    rows = json.loads(capsys.readouterr().out)
+    assert {"(6, 3)", "MLP step", "MLP step with BN"} <= {row["case"] for row in rows}
+
+
+def test_the_command_records_and_prints(monkeypatch, capsys, tmp_path, recorded):
+    seen = []
+
+    def run(command, env, **options):
+        seen.append([env[name] for name in bench.THREADS])
+        threads = int(env[bench.THREADS[0]])
+        return SimpleNamespace(stdout=json.dumps([row for row in bench_rows if row["threads"] == threads]))
+
+    bench_rows = list(recorded.values())
+    monkeypatch.setattr(bench, "FILE", tmp_path / "bench.json")
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(bench.os, "cpu_count", lambda: 2)
+    assert __main__.main(["bench"]) == 0
+    assert seen == [["1"] * 3, ["2"] * 3]
+    assert bench.load() == bench_rows
+    assert "(256, 64, 28, 28)         fast  " in capsys.readouterr().out
+
+
+def test_the_recorded_file_is_complete_and_consistent(recorded):
+    assert len(recorded) == len(bench.load())
+    assert {case for case, _, _ in recorded} == {str(s) for s in bench.SHAPES + bench.GROWING} | {
+        "MLP step",
+        "MLP step with BN",
+    }
+    assert {threads for _, _, threads in recorded} > {1}
+    for (case, variant, threads), row in recorded.items():
+        assert set(row) == FIELDS
+        clock = "cpu_ms_median" if threads == 1 else "wall_ms_median"
+        for other in ("floor", "torch"):
+            if (case, other, threads) in recorded:
+                ratio = row[clock] / recorded[case, other, threads][clock]
+                assert row[f"ratio_to_{other}"] == pytest.approx(ratio, rel=2e-3), (case, variant)
+    for shape in bench.SHAPES:
+        for variant in ("staged", "closed form", "fast", "torch", "floor"):
+            assert (str(shape), variant, 1) in recorded
+
+
+def test_what_the_page_says_about_the_recorded_times(recorded):
+    """Not less than was asked for when the fast form was written, and the sentences of the page."""
+    ms = {key: row["cpu_ms_median"] for key, row in recorded.items()}
+    for shape, most in (("(4096, 1024)", 2.2), ("(256, 64, 28, 28)", 0.8)):
+        assert ms[shape, "fast", 1] <= most * ms[shape, "torch", 1]
+    for shape in map(str, bench.SHAPES):
+        assert ms[shape, "staged", 1] >= 3 * ms[shape, "fast", 1]
+        maps = ms[shape, "fast, forward", 1] - ms[shape, "fast, forward sums", 1]
+        maps += ms[shape, "fast, backward", 1] - ms[shape, "fast, backward sums", 1]
+        assert maps > ms[shape, "fast, forward sums", 1] + ms[shape, "fast, backward sums", 1]  # the larger part
+    assert ms["MLP step", "scratch", 1] <= 0.6 * ms["MLP step", "torch", 1]
+    assert ms["MLP step with BN", "scratch", 1] < ms["MLP step with BN", "torch", 1]
+    assert ms["MLP step with BN", "scratch, fast", 1] > 0.9 * ms["MLP step with BN", "scratch", 1]  # gains nothing
+    assert 0.1 < ms["(64, 256)", "fast", 1] < 0.4  # a fixed quarter of a millisecond
