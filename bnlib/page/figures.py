@@ -111,3 +111,28 @@ def batch_as_points(ax, x, y, center, spread):
             ax.text(at, level - 0.01, str(i + 1), color="white", ha="center", va="center", fontsize=10)
     ax.text(left, high + 0.13, "inputs x", color="#555555")
     ax.text(left, low + 0.13, "outputs y", color=COLORS["batchnorm"])
+
+
+def graph(ax, places, edges, done):
+    """A computation as a graph, and how far a walk back through it has come.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Cleared of ticks and spines.
+    places : dict
+        Node -> (column, row).
+    edges : list of (str, str)
+        Pairs of nodes. The arrows point back, from the second to the first: the way of the gradient.
+    done : list of str
+        Nodes that the walk has reached, in blue with the edges between them; the last one is black.
+    """
+    ax.axis("off")
+    for a, b in edges:
+        color = COLORS["batchnorm"] if a in done and b in done else "#c0c0c0"
+        arrow = {"arrowstyle": "->", "color": color, "shrinkA": 18, "shrinkB": 18, "lw": 2}
+        ax.annotate("", places[a], places[b], arrowprops=arrow)
+    for node, (column, row) in places.items():
+        color = COLORS["batchnorm"] if node in done else "#757575"
+        box = {"boxstyle": "round,pad=0.4", "fc": "black" if node == done[-1] else color, "ec": "none"}
+        ax.text(column, row, node, ha="center", va="center", color="white", bbox=box)

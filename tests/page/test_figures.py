@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 
-from bnlib.page.figures import COLORS, LINES, STYLE, bands, batch_as_points, look, use_style
+from bnlib.page.figures import COLORS, LINES, STYLE, bands, batch_as_points, graph, look, use_style
 
 from ..conftest import ROOT
 
@@ -72,6 +72,19 @@ def test_batch_as_points_draws_both_ends_of_each_sample():
     assert sorted(dot.get_xdata()[0] for dot in dots if dot.get_ydata()[0] == 1) == sorted(x)
     assert len(dots) == 6
     assert ax.get_xlim()[1] > 45  # a sample beyond the usual range stays in the picture
+
+
+def test_graph_colours_what_the_walk_has_reached_and_points_the_arrows_back():
+    places = {"x": (0, 1), "mu": (1, 0), "xc": (2, 1)}
+    ax = Figure().add_subplot()
+    graph(ax, places, [("x", "mu"), ("x", "xc"), ("mu", "xc")], ["xc", "mu"])
+    arrows, boxes = ax.texts[:3], ax.texts[3:]
+    assert {box.get_text(): box.get_position() for box in boxes} == places
+    colors = {box.get_text(): mpl.colors.to_hex(box.get_bbox_patch().get_facecolor()).upper() for box in boxes}
+    assert colors == {"xc": COLORS["batchnorm"], "mu": "#000000", "x": "#757575"}
+    assert [(arrow.xyann, arrow.xy) for arrow in arrows] == [((1, 0), (0, 1)), ((2, 1), (0, 1)), ((2, 1), (1, 0))]
+    blue = [mpl.colors.to_hex(a.arrow_patch.get_edgecolor()).upper() == COLORS["batchnorm"] for a in arrows]
+    assert blue == [False, False, True]
 
 
 # --- bands -----------------------------------------------------------------------------------------
