@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import linalg, stats
 
 from bnlib.exercises import Feedback, check
 from bnlib.exercises.attempt import Problem, attempt
@@ -151,6 +151,24 @@ def drift_by_loop(p15, p50, p85):
     return [r / s for r, s in zip(ranges, spreads, strict=True)]
 
 
+def whiten_by_singular_values(x, eps):
+    xc = x - np.mean(x, axis=0)
+    left, values, right = np.linalg.svd(xc, full_matrices=False)
+    return left * (values / np.sqrt(values**2 / len(x) + eps)) @ right
+
+
+def whiten_from_the_left(x, eps):
+    """Right, by another way: f(X X') X = X f(X' X), so the matrix of the samples may do the work."""
+    xc = x - x.mean(0)
+    values, vectors = np.linalg.eigh(xc @ xc.T / len(x))
+    return vectors @ (vectors.T @ xc / np.sqrt(np.abs(values) + eps)[:, None])
+
+
+def whiten_by_matrix_root(x, eps):
+    cov = np.cov(x.T, bias=True) + eps * np.eye(x.shape[1])
+    return np.linalg.solve(linalg.sqrtm(cov), (x - x.mean(0)).T).T
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
@@ -175,6 +193,9 @@ def drift_by_loop(p15, p50, p85):
         ("drift", lambda p15, p50, p85: np.ptp(p50, axis=0) / np.mean(p85 - p15, axis=0)),
         ("drift", lambda p15, p50, p85: (p50.max(0) - p50.min(0)) / (p85.mean(0) - p15.mean(0))),
         ("drift", lambda *p: np.ptp(np.float32(p[1]), 0) / np.float32(p[2] - p[0]).mean(0)),
+        ("whiten", whiten_by_singular_values),
+        ("whiten", whiten_from_the_left),
+        ("whiten", whiten_by_matrix_root),
     ],
 )
 def test_right_answer_written_differently_passes(name, answer):
@@ -444,6 +465,38 @@ def test_ratio_mistakes_as_students_write_them(answer, slug):
 )
 def test_drift_mistakes_as_students_write_them(answer, slug):
     feedback = check("drift", answer)
+    assert not feedback.passed
+    assert feedback.mistake == slug, feedback
+
+
+def whiten_with(cov=lambda x: np.cov(x, rowvar=False, bias=True), scale=lambda v, eps: 1 / np.sqrt(v + eps)):
+    def answer(x, eps):
+        values, vectors = np.linalg.eigh(cov(x))
+        return (x - x.mean(0)) @ vectors @ np.diag(scale(values, eps)) @ vectors.T
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        (whiten_with(np.cov), "samples-as-channels"),  # the cell a learner starts from
+        (whiten_with(lambda x: np.cov(x.T)), "unbiased-covariance"),
+        (whiten_with(lambda x: x.T @ x / len(x)), "covariance-not-centred"),
+        (whiten_with(lambda x: np.diag(x.var(0))), "channels-on-their-own"),
+        (whiten_with(scale=lambda v, eps: 1 / (v + eps)), "root-forgotten"),
+        (whiten_with(scale=lambda v, eps: abs(v) ** -0.5), "eps-forgotten"),
+        (whiten_with(scale=lambda v, eps: np.where(v > 1e-9, abs(v) ** -0.5, 0)), "eps-forgotten"),
+        (whiten_with(scale=lambda v, eps: 1 / (abs(v) ** 0.5 + eps)), "eps-outside-root"),
+        (whiten_with(np.corrcoef), "samples-as-channels"),
+        (whiten_with(lambda x: np.corrcoef(x.T)), None),
+        (whiten_with(lambda x: np.linalg.inv(np.cov(x))), "samples-as-channels"),
+        (whiten_with(scale=lambda v, eps: np.sqrt(v + eps)), None),
+    ],
+)
+def test_whiten_mistakes_as_students_write_them(answer, slug):
+    assert check("whiten", whiten_with()).passed
+    feedback = check("whiten", answer)
     assert not feedback.passed
     assert feedback.mistake == slug, feedback
 
