@@ -182,6 +182,14 @@ def whiten_by_matrix_root(x, eps):
     return np.linalg.solve(linalg.sqrtm(cov), (x - x.mean(0)).T).T
 
 
+def rates_by_loop(lr, wd, steps):
+    rates, rate = [], lr / (1 - lr * wd)
+    for _ in range(steps):
+        rates.append(rate)
+        rate /= (1 - lr * wd) ** 2
+    return np.array(rates)
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
@@ -210,6 +218,9 @@ def whiten_by_matrix_root(x, eps):
         ("whiten", whiten_by_singular_values),
         ("whiten", whiten_from_the_left),
         ("whiten", whiten_by_matrix_root),
+        ("growing-rate", rates_by_loop),
+        ("growing-rate", lambda lr, wd, steps: [lr * (1 - lr * wd) ** (-2 * t - 1) for t in range(steps)]),
+        ("growing-rate", lambda lr, wd, steps: lr * np.exp(-np.log1p(-lr * wd) * (2 * np.arange(steps) + 1))),
     ],
 )
 def test_right_answer_written_differently_passes(name, answer):

@@ -22,7 +22,12 @@ import pkgutil
 from pathlib import Path
 from typing import NamedTuple
 
-PAPERS = {"ioffe2015": "Ioffe & Szegedy 2015"}  # key in the bibliography: how the ledger names it
+PAPERS = {  # key in the bibliography: how the ledger names it
+    "ioffe2015": "Ioffe & Szegedy 2015",
+    "vanlaarhoven2017": "van Laarhoven 2017",
+    "arora2019": "Arora, Li & Lyu 2019",
+    "li2020": "Li & Arora 2020",
+}
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
 REPORT = "report only"
@@ -138,9 +143,10 @@ class Claim:
         The paper's number, or why there is none.
     measured : Measured
     unit : str
-        Printed after the number: "x" for a ratio, "points", ...
-    threshold : float or None
-        The least value at which the claim holds, fixed before the run. None: report only.
+        Printed after the number: "x" for a ratio, "points", ...; "error" prints a relative error as 1.2e-15.
+    threshold : float, pair of float or None
+        Fixed before the run. A number is the least value at which the claim holds, a pair ``(low, high)`` the range
+        in which it does; an end that is None is open. None: report only.
     fidelity : {"same setting", "analogue"}
     dataset : str
     seeds : tuple of int
@@ -153,35 +159,51 @@ class Claim:
     paper_value: str
     measured: Measured
     unit: str
-    threshold: float | None
+    threshold: float | tuple | None
     fidelity: str
     dataset: str
     seeds: tuple
 
     def __post_init__(self):
+        low, high = self.limits
+        if not low <= high:
+            raise ValueError(f"claim {self.id}: no number is from {low} to {high}")
         if self.paper not in PAPERS:
             raise ValueError(f"claim {self.id}: paper must be one of {', '.join(PAPERS)}, got {self.paper!r}")
         if self.fidelity not in VERDICTS:
             raise ValueError(f"claim {self.id}: fidelity must be one of {', '.join(VERDICTS)}, got {self.fidelity!r}")
 
     @property
+    def limits(self):
+        """Least and largest value at which the claim holds; an open end is infinite."""
+        low, high = self.threshold if isinstance(self.threshold, tuple) else (self.threshold, None)
+        return -math.inf if low is None else low, math.inf if high is None else high
+
+    @property
     def verdict(self):
-        """Held: the number is at least the threshold. In part: only the upper end of its interval, or a "≤", is."""
+        """Held: the number is within the limits. In part: only some of its interval is, or the number is a bound.
+
+        A "≤" before the number says that it may be below the lower limit, a "≥" that it may be above the upper one.
+        """
         if self.threshold is None:
             return REPORT
         held, partly, missed = VERDICTS[self.fidelity]
-        if math.isnan(self.measured.value):
+        value, spread, bound = self.measured
+        low, high = self.limits
+        if math.isnan(value):
             return missed
-        if self.measured.value >= self.threshold:
-            return partly if self.measured.bound == "≤" else held
-        return partly if self.measured.spread[1] >= self.threshold else missed
+        if low <= value <= high:
+            open_ended = {"": False, "≤": low > -math.inf, "≥": high < math.inf}[bound]
+            return partly if open_ended else held
+        return partly if spread[0] <= high and spread[1] >= low else missed
 
 
 class Statement(NamedTuple):
     """A claim before it is measured; the fields are those of `Claim`.
 
     ``name`` follows the experiment's name in the id. ``measure`` gets the cells of each of ``arms``, sorted by seed,
-    and returns a `Measured`. ``statement`` may hold ``{steps}``, the steps of the first arm.
+    and returns a `Measured`. ``statement`` may hold ``{steps}``, the steps of the first arm. ``paper`` is for
+    statements of another paper than the experiment's.
     """
 
     name: str
@@ -191,8 +213,9 @@ class Statement(NamedTuple):
     unit: str = "x"
     place: str = "a control of ours"
     paper_value: str = "not in the paper"
-    threshold: float | None = None
+    threshold: float | tuple | None = None
     fidelity: str = ANALOGUE
+    paper: str | None = None
 
 
 def measure(statements, cells, experiment, paper):
@@ -203,7 +226,13 @@ def measure(statements, cells, experiment, paper):
         if all(arm in arms for arm in s.arms):
             parts = [arms[arm] for arm in s.arms]
             dataset, steps = parts[0][["dataset", "steps"]].iloc[0]
-            words = (f"{experiment}-{s.name}", paper, s.place, s.statement.format(steps=f"{steps:,}"), s.paper_value)
+            words = (
+                f"{experiment}-{s.name}",
+                s.paper or paper,
+                s.place,
+                s.statement.format(steps=f"{steps:,}"),
+                s.paper_value,
+            )
             seeds = tuple(int(seed) for seed in parts[0]["seed"])
             found.append(Claim(*words, s.measure(*parts), s.unit, s.threshold, s.fidelity, dataset, seeds))
     return found

@@ -36,6 +36,8 @@ def entries(run):
             "spread": [_plain(v) for v in spread],
             "bound": bound,
         }
+        if isinstance(claim.threshold, tuple):
+            entry["threshold"] = list(claim.threshold)
         entry |= {"verdict": claim.verdict, "seeds": list(claim.seeds), "seconds": run.seconds(), "command": command}
         found.append(entry)
     return found
@@ -53,13 +55,21 @@ def spread(entry):
     if entry["ours"] is None:
         return "level not reached"
     low, high = (_number(v, entry["unit"]) for v in entry["spread"])
-    unit = entry["unit"] if entry["unit"] == "x" else f" {entry['unit']}"
-    return f"{low.removesuffix(unit)} to {high}"
+    return f"{low.removesuffix(_after(entry['unit']))} to {high}"
 
 
 def threshold(entry):
-    """The threshold as the book prints it."""
-    return "none" if entry["threshold"] is None else f"≥ {_number(entry['threshold'], entry['unit']).lstrip('+')}"
+    """The threshold as the book prints it, such as "≥ 2.00x" or "≤ 1.0e-12" or "0.97 to 1.03x"."""
+    limits, unit = entry["threshold"], entry["unit"]
+    if limits is None:
+        return "none"
+    low, high = (
+        None if limit is None else _number(limit, unit).lstrip("+")
+        for limit in (limits if isinstance(limits, list) else (limits, None))
+    )
+    if low is None or high is None:
+        return f"≤ {high}" if low is None else f"≥ {low}"
+    return f"{low.removesuffix(_after(unit))} to {high}"
 
 
 def stale(name):
@@ -101,7 +111,14 @@ def table(found):
 def _number(value, unit):
     if unit == "x":
         return f"{value:.2f}x" if value < 9.95 else f"{value:.0f}x"
+    if unit == "error":  # a relative error: its size is what counts
+        return f"{value:.1e}"
     return f"{value:+.2f} {unit}"
+
+
+def _after(unit):
+    """What `_number` writes after the digits."""
+    return {"x": "x", "error": ""}.get(unit, f" {unit}")
 
 
 def _plain(value):

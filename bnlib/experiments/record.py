@@ -149,7 +149,8 @@ def thin(steps, points=POINTS):
 
 
 def _curve(run, arm, seed, tuning, key, part):
-    plain = part.drop(columns=[*LABELS, "key", *_setting_columns(run), "score"]).dropna(axis=1, how="all")
+    known = [*LABELS, "key", *_setting_columns(run), "score"]
+    plain = part[[column for column in part if column not in known]].dropna(axis=1, how="all")
     rows = plain.iloc[thin(plain["step"])]
     setting = part.iloc[0][_setting_columns(run)].dropna().to_dict()
     columns = {name: [_short(v) for v in rows[name]] for name in rows}

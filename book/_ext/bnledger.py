@@ -151,8 +151,8 @@ class Ledger(SphinxDirective):
 
     def row(self, entry):
         name, anchor = entry["experiment"], f"claim-{entry['id']}"
-        page = f"book/experiments/{name}"
-        chapter = link(self.env, f"/{page}", kind="doc") if page in self.env.found_docs else f"{name} (no page yet)"
+        pages = [page for page in sorted(self.env.found_docs) if page.rpartition("/")[2] == name]
+        chapter = link(self.env, f"/{pages[0]}", kind="doc") if pages else f"{name} (no page yet)"
         cost = f" ({entry['seconds'] / 60:.3g} minutes of processor time for the whole experiment)"
         seeds = f", {len(entry['seeds'])} seed{'s' * (len(entry['seeds']) > 1)}"
         facts = {

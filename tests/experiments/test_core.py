@@ -6,6 +6,7 @@ import inspect
 import json
 import pkgutil
 
+import pandas as pd
 import pytest
 
 from bnlib import data, experiments
@@ -140,6 +141,24 @@ def test_unknown_names_are_refused_with_the_known_ones(call, kind, hint):
         (NAN, (NAN, NAN), 2.0, ("not reproduced", "disagrees")),
         (-0.1, (-0.2, 0.1), 0.0, ("partly", "mixed")),
         (3.0, (2.5, 4.0), None, ("report only", "report only")),
+        # at most
+        (0.1, (0.1, 9.0), (None, 1.0), ("reproduced", "agrees")),
+        (1.0, (0.5, 2.0), (None, 1.0), ("reproduced", "agrees")),
+        (1.1, (1.0, 2.0), (None, 1.0), ("partly", "mixed")),
+        (1.1, (1.01, 2.0), (None, 1.0), ("not reproduced", "disagrees")),
+        (-7.0, (-8.0, -6.0), (None, 1.0), ("reproduced", "agrees")),
+        # within
+        (1.0, (0.5, 1.5), (0.97, 1.03), ("reproduced", "agrees")),
+        (0.97, (0.9, 0.99), (0.97, 1.03), ("reproduced", "agrees")),
+        (1.03, (1.0, 1.1), (0.97, 1.03), ("reproduced", "agrees")),
+        (0.96, (0.95, 0.97), (0.97, 1.03), ("partly", "mixed")),
+        (1.04, (1.03, 1.1), (0.97, 1.03), ("partly", "mixed")),
+        (0.96, (0.95, 0.96), (0.97, 1.03), ("not reproduced", "disagrees")),
+        (1.04, (1.04, 1.1), (0.97, 1.03), ("not reproduced", "disagrees")),
+        (NAN, (NAN, NAN), (None, 1.0), ("not reproduced", "disagrees")),
+        # a pair with an open end is the number it holds
+        (1.9, (1.0, 2.0), (2.0, None), ("partly", "mixed")),
+        (2.0, (1.0, 3.0), (2.0, None), ("reproduced", "agrees")),
     ],
 )
 def test_the_verdict_follows_from_number_interval_and_threshold(value, spread, threshold, verdicts):
@@ -156,8 +175,45 @@ def test_at_most_a_number_above_the_threshold_is_not_enough(bound, value, verdic
     assert claim(measured=Measured(value, (1.0, 1.9), bound)).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("bound", "value", "threshold", "verdict"),
+    [
+        ("≥", 0.5, (None, 1.0), "partly"),
+        ("≤", 0.5, (None, 1.0), "reproduced"),
+        ("≥", 1.5, (1.0, 2.0), "partly"),
+        ("≤", 1.5, (1.0, 2.0), "partly"),
+        ("≥", 1.5, (1.0, None), "reproduced"),
+        ("", 1.5, (1.0, 2.0), "reproduced"),
+    ],
+)
+def test_a_bound_that_may_lie_beyond_a_limit_is_not_enough(bound, value, threshold, verdict):
+    assert claim(measured=Measured(value, (1.0, 1.9), bound), threshold=threshold).verdict == verdict
+
+
+@pytest.mark.parametrize("threshold", [(1.03, 0.97), (NAN, 1.0), NAN])
+def test_a_threshold_that_nothing_meets_is_an_error(threshold):
+    with pytest.raises(ValueError, match="claim toy-more: no number is from"):
+        claim(threshold=threshold)
+
+
+def test_a_statement_may_be_of_another_paper():
+    cells = pd.DataFrame({"arm": "a", "seed": [11, 12], "dataset": "mnist5k", "steps": 10, "value": [1.0, 2.0]})
+    table = [
+        core.Statement(
+            name, ("a",), lambda part: Measured(3.0, (2.0, 4.0)), "More by", threshold=(None, 5.0), **paper
+        )
+        for name, paper in (("own", {}), ("other", {"paper": "li2020"}))
+    ]
+    found = core.measure(table, cells, "toy", "ioffe2015")
+    assert [(c.id, c.paper, c.verdict) for c in found] == [
+        ("toy-own", "ioffe2015", "agrees"),
+        ("toy-other", "li2020", "agrees"),
+    ]
+
+
 def test_a_claim_names_a_known_paper_and_fidelity():
-    with pytest.raises(ValueError, match="claim toy-more: paper must be one of ioffe2015, got 'ioffe'"):
+    known = ", ".join(core.PAPERS)
+    with pytest.raises(ValueError, match=f"claim toy-more: paper must be one of {known}, got 'ioffe'"):
         claim(paper="ioffe")
     with pytest.raises(ValueError, match="claim toy-more: fidelity must be one of same setting, analogue"):
         claim(fidelity="same")

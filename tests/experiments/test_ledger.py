@@ -80,6 +80,16 @@ def test_a_number_that_json_does_not_know_is_none(live, monkeypatch, value):
     json.dumps(one, allow_nan=False)
 
 
+@pytest.mark.parametrize(("threshold", "printed"), [(2.0, 2.0), ((None, 4.0), [None, 4.0]), (None, None)])
+def test_a_threshold_in_an_entry_is_what_json_gives_back(live, monkeypatch, threshold, printed):
+    about = ("toy-band", "ioffe2015", "section 0", "It is", "none", Measured(3.0, (2.0, 4.0)), "x", threshold)
+    monkeypatch.setattr(sigmoid_mlp, "claims", lambda cells: [Claim(*about, SAME, "mnist", (1,))])
+    (one,) = ledger.entries(live)
+    assert one["threshold"] == printed
+    assert json.loads(json.dumps(one, allow_nan=False)) == one
+    assert ledger.threshold(one) == {2.0: "≥ 2.00x", None: "none"}.get(threshold, "≤ 4.00x")
+
+
 def test_the_seconds_are_those_of_the_whole_experiment(live, recorded):
     whole = round(live.cells["seconds"].sum())
     assert {one["seconds"] for one in [*ledger.entries(live), *ledger.claims()]} == {whole}
@@ -111,6 +121,21 @@ def test_only_recorded_experiments_are_in_the_ledger(live):
         (entry(0.8, 0.1, 1.5, "points", threshold=0.0), "+0.80 points", "+0.10 to +1.50 points", "≥ 0.00 points"),
         (entry(-0.8, -12, 0, "points", threshold=1.0), "-0.80 points", "-12.00 to +0.00 points", "≥ 1.00 points"),
         (entry(None, None, None, threshold=None), "no number", "level not reached", "none"),
+        (entry(1.01, 0.987, 1.018, threshold=[0.97, 1.03]), "1.01x", "0.99 to 1.02x", "0.97 to 1.03x"),
+        (entry(1.01, 0.98, 1.02, threshold=[None, 12.0]), "1.01x", "0.98 to 1.02x", "≤ 12x"),
+        (entry(1.01, 0.98, 1.02, threshold=[0.5, None]), "1.01x", "0.98 to 1.02x", "≥ 0.50x"),
+        (
+            entry(0, -1, 1, "points", threshold=[-0.5, 0.5]),
+            "+0.00 points",
+            "-1.00 to +1.00 points",
+            "-0.50 to 0.50 points",
+        ),
+        (
+            entry(1.234e-15, 2e-16, 3e-15, "error", threshold=[None, 1e-12]),
+            "1.2e-15",
+            "2.0e-16 to 3.0e-15",
+            "≤ 1.0e-12",
+        ),
     ],
 )
 def test_numbers_as_the_book_prints_them(one, ours, spread, threshold):
