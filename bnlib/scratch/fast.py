@@ -1,8 +1,8 @@
 """The same transform, written for the memory system: `batchnorm_forward` and `batchnorm_backward` for training.
 
 The input is read in blocks that fit in a cache: once for the sums, once for the result. Both passes are affine maps
-with a few numbers per channel, ``y = a x + b`` and ``dx = a dy + q x + r``, so no normalized copy of x is kept. A
-block is summed in the dtype of the input, by matrix products; blocks are added in float64. ``mean(x^2) - mean(x)^2``
+with a few numbers per channel, ``y = a x + d`` and ``dx = a dy + k1 x + k0``, so no normalized copy of x is kept.
+A block is summed in the dtype of the input, by matrix products; blocks are added in float64. ``mean(x^2) - mean(x)^2``
 cancels where the mean is large against the standard deviation: such channels are seen from their own sums and
 shifted first. What is not finite, or too small to square, is left to the teaching pair in `batchnorm`.
 """
@@ -132,13 +132,14 @@ def batchnorm_forward(x, gamma, beta, eps=1e-5):
                     var[c] > rounding, var[c], 0
                 )  # a constant channel differs from its shift by rounding
             a = gamma[c] / np.sqrt(var[c] + eps)
-            scale, offset = layout.fill(first, a), layout.fill(first, beta[c] - a * (mu[c] - shift[c]))
+            d = layout.fill(first, beta[c] - a * (mu[c] - shift[c]))
+            a = layout.fill(first, a)
             for rows in reversed(blocks):  # the last block read is still in the cache
                 block, out = read[rows, part], y[rows, part]
                 if far is not None:
                     block = np.subtract(block, far[: len(block)], out=out)
-                np.multiply(block, scale[: len(block)], out=out)
-                np.add(out, offset[: len(block)], out=out)
+                np.multiply(block, a[: len(block)], out=out)
+                np.add(out, d[: len(block)], out=out)
     if not np.all(var + eps > TINY) or not np.isfinite(mu + var).all():  # also where a sum is NaN
         return batchnorm.batchnorm_forward(x, gamma, beta, eps)
     return layout.back(y), Cache(read, layout, shift, mu, var, eps, gamma)
@@ -178,18 +179,18 @@ def batchnorm_backward(dy, cache):
             dbeta[c], products = sums(layout, part, blocks, x, read, far)
             dgamma[c] = (products - rest * dbeta[c]) * inv_std
             a = cache.gamma[c] * inv_std
-            q = -a * inv_std * dgamma[c] / m
-            r = -a * dbeta[c] / m - q * rest
-            a, q, r = (layout.fill(first, v) for v in (a, q, r))
+            k1 = -a * inv_std * dgamma[c] / m
+            k0 = -a * dbeta[c] / m - k1 * rest
+            a, k1, k0 = (layout.fill(first, v) for v in (a, k1, k0))
             other = np.empty_like(first)
             for rows in reversed(blocks):
                 block, out = x[rows, part], dx[rows, part]
-                k, t = len(block), other[: len(block)]
+                n, t = len(block), other[: len(block)]
                 if far is not None:
-                    block = np.subtract(block, far[:k], out=t)
-                np.multiply(block, q[:k], out=t)
-                np.add(t, r[:k], out=t)
-                np.multiply(read[rows, part], a[:k], out=out)
+                    block = np.subtract(block, far[:n], out=t)
+                np.multiply(block, k1[:n], out=t)
+                np.add(t, k0[:n], out=t)
+                np.multiply(read[rows, part], a[:n], out=out)
                 np.add(out, t, out=out)
     if not np.isfinite(dbeta + dgamma).all():  # NaN or inf came in, or a product went over the top of float32
         beta = np.zeros_like(cache.gamma)  # plays no part
