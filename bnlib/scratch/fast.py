@@ -2,9 +2,9 @@
 
 The input is read in blocks that fit in a cache: once for the sums, once for the result. Both passes are affine maps
 with a few numbers per channel, ``y = a x + d`` and ``dx = a dy + k1 x + k0``, so no normalized copy of x is kept.
-A block is summed in the dtype of the input, by matrix products; blocks are added in float64. ``mean(x^2) - mean(x)^2``
-cancels where the mean is large against the standard deviation: such channels are seen from their own sums and
-shifted first. What is not finite, or too small to square, is left to the teaching pair in `batchnorm`.
+A block is summed in the dtype of the input, by matrix products; blocks are added in float64. The variance,
+``mean(x^2) - mean(x)^2``, cancels where the mean is large against the standard deviation: such channels are seen from
+their own sums and shifted first. What is not finite, or too small to square, is left to the pair in `batchnorm`.
 """
 
 import math
