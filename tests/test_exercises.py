@@ -17,6 +17,7 @@ from bnlib.scratch.batchnorm import (
     batchnorm_backward,
     batchnorm_backward_staged,
     batchnorm_forward,
+    batchnorm_inference,
     fold,
 )
 from bnlib.scratch.gradcheck import scaled_error
@@ -119,6 +120,58 @@ def fold_by_probing(weight, bias, gamma, beta, mean, var, eps=1e-5):
     return np.einsum("o...,o->o...", weight, scale), shift if bias is None else shift + bias * scale
 
 
+class LayerAsWritten:
+    """A whole layer as a student writes it; the keyword arguments make it wrong."""
+
+    def __init__(self, channels, eps=1e-5, momentum=0.1, dtype=np.float32, **wrong):
+        self.params = {"gamma": np.ones(channels, dtype), "beta": np.zeros(channels, dtype)}
+        self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
+        self.running_mean, self.running_var = np.zeros(channels), np.ones(channels)
+        self.eps, self.momentum, self.wrong = eps, momentum, wrong
+
+    def forward(self, x, training=True):
+        axes = self.wrong.get("axes", axes_of)(x)
+        mean, var = along_channels(self.running_mean, x), along_channels(self.running_var, x)
+        if training or "always_batch" in self.wrong:
+            mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+            ddof = self.wrong.get("ddof", 1)
+            self.running_mean += self.momentum * (mean.squeeze() - self.running_mean)
+            self.running_var += self.momentum * (x.var(axes, ddof=ddof) - self.running_var)
+        self.inverse = 1 / np.sqrt(var + self.eps)
+        self.x_hat = (x - mean) * self.inverse
+        return along_channels(self.params["gamma"], x) * self.x_hat + along_channels(self.params["beta"], x)
+
+    def backward(self, dy):
+        axes = self.wrong.get("axes", axes_of)(dy)
+        self.grads["gamma"][:] = self.wrong.get("kept", 0) * self.grads["gamma"] + (dy * self.x_hat).sum(axes)
+        self.grads["beta"][:] = self.wrong.get("kept", 0) * self.grads["beta"] + dy.sum(axes)
+        g = dy if "no_gamma" in self.wrong else dy * along_channels(self.params["gamma"], dy)
+        correlation = (g * self.x_hat).mean(axes, keepdims=True)
+        return self.inverse * (g - g.mean(axes, keepdims=True) - self.x_hat * correlation)
+
+
+class LayerFromParts:
+    """Right, by another way: our functions put together; running statistics that keep their axes."""
+
+    running_mean = property(lambda self: self.running.mean[None, :, None, None])
+    running_var = property(lambda self: list(self.running.var))
+
+    def __init__(self, channels, eps, momentum):
+        self.params, self.grads = dict(gamma=np.ones(channels), beta=np.zeros(channels)), {}
+        self.running, self.eps = RunningStatistics(momentum, channels), eps
+
+    def forward(self, x, training=True):
+        if not training:
+            return batchnorm_inference(x, *self.params.values(), self.running.mean, self.running.var, self.eps)
+        self.running.update(x)
+        y, self.cache = batchnorm_forward(x, *self.params.values(), self.eps)
+        return y
+
+    def backward(self, dy):
+        dx, self.grads["gamma"], self.grads["beta"] = batchnorm_backward(dy, self.cache)
+        return dx
+
+
 def init_on(size, **options):
     """The reference on a random batch; without a seed of its own it uses the generator the checker hands over."""
 
@@ -199,6 +252,8 @@ def rates_by_loop(lr, wd, steps):
         ("running-statistics", StatisticsAsProperties),
         ("population-statistics", population_from_sums),
         ("fold", fold_by_probing),
+        ("batchnorm-layer", LayerAsWritten),
+        ("batchnorm-layer", LayerFromParts),
         ("data-dependent-init", init_in_two_steps),
         ("data-dependent-init", init_unit_by_unit),
         ("data-dependent-init", init_on(512, replace=False)),
@@ -345,6 +400,59 @@ def test_backward_mistakes_as_students_write_them(changes, slug):
     feedback = check("batchnorm-backward", backward_staged_with(**changes))
     assert not feedback.passed
     assert feedback.mistake == slug
+
+
+@pytest.mark.parametrize(
+    ("wrong", "slug"),
+    [
+        ({"always_batch": 1}, "evaluation-uses-batch"),
+        ({"ddof": 0}, "biased-running-variance"),
+        ({"kept": 1}, "gradients-accumulated"),
+        ({"no_gamma": 1}, "gamma-forgotten-in-dx"),
+        ({"axes": lambda x: 0}, "conv-unsupported"),
+        ({"axes": lambda x: (0, 2, 3)}, "images-only"),
+        ({"axes": lambda x: tuple(range(x.ndim))}, None),
+        ({"kept": 0.5}, None),
+    ],
+)
+def test_layer_mistakes_as_students_write_them(wrong, slug):
+    feedback = check("batchnorm-layer", lambda *args: LayerAsWritten(*args, **wrong))
+    assert not feedback.passed
+    assert feedback.mistake == slug, feedback
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda layer: layer.params.pop("beta"), "your layer has no `params['beta']`"),
+        (lambda layer: setattr(layer, "grads", None), "your layer has no `grads['gamma']`"),
+        (lambda layer: vars(layer).pop("running_mean"), "has no attribute 'running_mean'"),
+    ],
+)
+def test_a_layer_without_a_part_is_told_which(change, said):
+    def answer(channels, eps, momentum):
+        layer = LayerAsWritten(channels, eps, momentum)
+        if "params" not in said:  # its own passes would fail before the checker looks
+            layer.forward = lambda x, training: x
+            layer.backward = lambda dy: dy
+        change(layer)
+        return layer
+
+    feedback = check("batchnorm-layer", answer)
+    assert feedback.mistake == "raised"
+    assert said in feedback.message
+
+
+def test_gradients_of_another_shape_are_told_before_the_step():
+    class Row(LayerFromParts):
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.grads["gamma"] = self.grads["gamma"][None]
+            return dx
+
+    feedback = check("batchnorm-layer", Row)
+    assert feedback.mistake == "raised"
+    assert "`grads['gamma']` has shape (1, 1), `params['gamma']` has (1,)" in feedback.message
 
 
 @pytest.mark.parametrize("slug", [s for s in EXERCISES["data-dependent-init"].mistakes if s != "wrong-axis"])
@@ -581,6 +689,11 @@ class Doubled(RunningStatistics):
         ),
         ("running-statistics", Doubled, ["`mean[0]` should be 1, yours is 2.5", "momentum 0.1", "batches (6, 1)"]),
         ("fold", lambda *a: double(fold(*a)), ["`weight[0, 0]`", "weight (3, 3)", "bias (3,)", "eps 1e-05"]),
+        (
+            "batchnorm-layer",
+            lambda c, eps, momentum: LayerFromParts(c, 100 * eps, momentum),
+            ["`step_1.y[0, 0]` should be", "channels 1; eps 1e-05; momentum 0.1", "evaluation (7, 1)"],
+        ),
         (
             "data-dependent-init",
             lambda net, images, rng: data_dependent(net, 2.5 * images),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..scratch.gradcheck import scaled_error
-from . import backward, comparing, drift, folding, forward, growing, inits, population, running, whitening
+from . import backward, comparing, drift, folding, forward, growing, inits, layer, population, running, whitening
 from .attempt import Problem, attempt, situation
 
-TOPICS = (forward, backward, running, folding, inits, comparing, drift, whitening, population, growing)
+TOPICS = (forward, backward, running, folding, inits, comparing, drift, whitening, population, growing, layer)
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
 
