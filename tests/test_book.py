@@ -105,9 +105,9 @@ def test_chapter_follows_the_plan(name):
     assert "*Before you read on:*" in text
     assert "explore(" in text[: text.index("## Exercises")]
     assert text.count("{exercise-start}") + text.count("```{exercise}") >= 3
-    assert re.search(r"sick_net\(.*(BatchNorm\(units, \w+ward=my_|my_layer)|runner\.run\(.*arms=", text), (
-        "the learner's code trains a net"
-    )
+    assert re.search(
+        r"(sick_net|small_cnn)\(.*(BatchNorm\(units, \w+ward=my_|my_layer|MyBatchNorm)|runner\.run\(.*arms=", text
+    ), "the learner's code trains a net"
     assert "(diagnose," in text
     assert len(cells) <= 25
     for cell in cells:

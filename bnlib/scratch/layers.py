@@ -55,8 +55,8 @@ class Linear(Layer):
 class Conv2d(Layer):
     """2-D convolution (cross-correlation, as in PyTorch) for x of shape (N, in, H, W).
 
-    Written as one matrix product over all windows. Weights (out, in, kernel, kernel) start from
-    He's normal distribution (He et al. 2015), biases at zero.
+    Implements {eq}`eq-conv`, written as one matrix product over all windows. Weights (out, in, kernel, kernel)
+    start from He's normal distribution (He et al. 2015), biases at zero.
 
     Parameters
     ----------
