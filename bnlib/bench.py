@@ -24,12 +24,13 @@ SHAPES = [(4096, 1024), (256, 64, 28, 28), (32, 256, 14, 14)]
 GROWING = [(n, 256) for n in (64, 256, 1024, 4096, 16384)] + [(1024, c) for c in (16, 64, 1024, 4096)]
 MLP = [784, 100, 100, 100, 10]
 BATCH = 60
+TURN = 0.01  # seconds
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main():
     """Run all cases and write them to `FILE`; one row per case, variant and number of threads, as `table` prints."""
-    if os.getloadavg()[0] > 0.5:
+    if os.getloadavg()[0] > 1:
         print("note: the machine is busy, the times will be too long", file=sys.stderr)
     rows = []
     for threads in (1, os.cpu_count()):
@@ -79,7 +80,7 @@ def measure():
 
 
 def take_turns(variants, threads, seconds=6.0):
-    """Time functions in turn, at least 9 times each.
+    """Time functions in turn, at least 9 turns each. A turn of a short function is as many calls as take 10 ms.
 
     Parameters
     ----------
@@ -95,16 +96,20 @@ def take_turns(variants, threads, seconds=6.0):
         ``ratio_to_floor`` and ``ratio_to_torch``: of processor times with one thread, of wall clock with more; None
         without a variant of that name.
     """
-    taken = {name: [] for name in variants}
-    for call in variants.values():  # warm up
+    taken, calls = {name: [] for name in variants}, {}
+    for name, call in variants.items():
+        call()  # the first call is slower
+        began = time.perf_counter()
         call()
-        call()
+        calls[name] = max(1, int(TURN / (time.perf_counter() - began)))
     began = time.perf_counter()
     while len(taken[next(iter(taken))]) < 9 or time.perf_counter() - began < seconds:
         for name, call in variants.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            call()
-            taken[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+            for _ in range(calls[name]):
+                call()
+            spent = time.process_time() - cpu, time.perf_counter() - wall
+            taken[name].append([clock / calls[name] for clock in spent])
     found = {}
     for name, times in taken.items():
         cpu, wall = 1000 * np.array(times).T

@@ -1,6 +1,7 @@
 """The benchmark: what it times does the work, variants take turns, and the recorded file holds what the page says."""
 
 import json
+import re
 import subprocess
 import time
 from types import SimpleNamespace
@@ -54,12 +55,12 @@ def test_variants_take_turns_and_ratios_are_of_medians():
             pass
 
     variants = {
-        "floor": lambda: busy("a", 0.002),
-        "torch": lambda: busy("b", 0.004),
-        "fast": lambda: busy("c", 0.008),
+        "floor": lambda: busy("a", 0.003),
+        "torch": lambda: busy("b", 0.006),
+        "fast": lambda: busy("c", 0.012),
     }
     found = bench.take_turns(variants, threads=1, seconds=0)
-    assert "".join(calls) == "aabbcc" + "abc" * 9
+    assert re.fullmatch("aabbcc(a{2,3}bc){9}", "".join(calls))  # short calls share a turn of 10 ms
     assert found["floor"]["ratio_to_floor"] == found["torch"]["ratio_to_torch"] == 1
     assert found["fast"]["ratio_to_torch"] == pytest.approx(2, rel=0.3)
     assert found["fast"]["cpu_ms_min"] <= found["fast"]["spread"][0] <= found["fast"]["cpu_ms_median"]

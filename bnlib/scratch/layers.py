@@ -41,7 +41,9 @@ class Linear(Layer):
         if x.ndim != 2 or x.shape[1] != weight.shape[1]:
             raise ValueError(f"x must be (N, {weight.shape[1]}), got shape {x.shape}")
         self.x = x
-        return x @ weight.T + self.params["bias"]
+        y = x @ weight.T
+        y += self.params["bias"]
+        return y
 
     def backward(self, dy):
         self.fill_grads(dy)
@@ -160,7 +162,9 @@ class Sigmoid(Layer):
     """``y = 1 / (1 + exp(-x))``, written with tanh so that no exponential overflows."""
 
     def forward(self, x, training=True):
-        self.y = 0.5 * (1 + np.tanh(0.5 * x))
+        self.y = np.tanh(0.5 * x)
+        self.y += 1
+        self.y *= 0.5
         return self.y
 
     def backward(self, dy):

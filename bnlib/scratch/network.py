@@ -64,10 +64,13 @@ def softmax_cross_entropy(logits, labels):
     """
     rows = np.arange(len(logits))
     shifted = logits - logits.max(1, keepdims=True)  # exp never overflows, the softmax is the same
-    log_prob = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    dlogits = np.exp(log_prob)
+    dlogits = np.exp(shifted)
+    total = dlogits.sum(1, keepdims=True)
+    loss = (np.log(total).sum() - shifted[rows, labels].sum()) / len(logits)
+    dlogits /= total  # the probabilities
     dlogits[rows, labels] -= 1
-    return float(-log_prob[rows, labels].mean()), dlogits / len(logits)
+    dlogits /= len(logits)
+    return float(loss), dlogits
 
 
 def accuracy(net, x, labels):

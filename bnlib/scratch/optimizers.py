@@ -65,4 +65,4 @@ def parameters(net):
     """All parameters of a net with their gradients: ``(layer number, name), param, grad``."""
     for i, layer in enumerate(net.layers):
         for name, param in layer.params.items():
-            yield (i, name), param, layer.grads[name].astype(param.dtype)
+            yield (i, name), param, layer.grads[name].astype(param.dtype, copy=False)
