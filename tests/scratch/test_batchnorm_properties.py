@@ -14,14 +14,15 @@ from bnlib.scratch.batchnorm import (
     fold,
 )
 
-from .oracle import axes_of, bounds, count, module_like, ratio, truth, up
+from .oracle import LAYOUTS, axes_of, bound_running, bounds, count, lay_out, module_like, ratio, truth, up
 
 COMMON = settings(derandomize=True, deadline=None, max_examples=150)
+THOUSAND = settings(COMMON, max_examples=1000)
 
 
 @st.composite
 def batches(draw):
-    """x, dy, gamma, beta, eps: any rank from 2 to 5, both dtypes, offsets up to 1e4 standard deviations."""
+    """x, dy, gamma, beta, eps: ranks 2 to 5, any dtype and order of memory, means up to 1e4 standard deviations."""
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     positions = draw(st.lists(st.integers(1, 5), max_size=3))
     shape = (draw(st.integers(2, 40)), draw(st.integers(1, 4)), *positions)
@@ -29,13 +30,14 @@ def batches(draw):
     scale, offset = 10.0 ** draw(st.integers(-6, 4)), draw(st.sampled_from([0, 1, -30, 1e4]))
     x = ((rng.standard_normal(shape) + offset) * scale).astype(dtype)
     dy = (rng.standard_normal(shape) + draw(st.sampled_from([0, -3, 100]))).astype(dtype)
+    x, dy = (lay_out(a, draw(st.sampled_from(LAYOUTS))) for a in (x, dy))
     gamma, beta = rng.standard_normal((2, shape[1])).astype(dtype)
     return x, dy, gamma, beta, draw(st.sampled_from([1e-12, 1e-5, 1e-1]))
 
 
-@COMMON
-@given(batches())
-def test_forward_and_both_backwards_stay_within_the_bounds(batch):
+@THOUSAND
+@given(batches(), st.sampled_from([0.1, 0.9, None]))
+def test_forward_both_backwards_and_the_buffers_stay_within_the_bounds(batch, momentum):
     x, dy, gamma, beta, eps = batch
     right = truth(x, dy, gamma, beta, eps)
     allowed = bounds(x, dy, gamma, beta, eps, right)
@@ -46,6 +48,14 @@ def test_forward_and_both_backwards_stay_within_the_bounds(batch):
     for name in closed:
         assert ratio(closed[name], getattr(right, name), getattr(allowed, name)) <= 1
         assert ratio(staged[name], getattr(right, name), getattr(allowed, name)) <= 1
+    running, weight, m = RunningStatistics(momentum, x.shape[1]), momentum or 1, count(x)
+    running.update(x)
+    for got, old, new, bound in (
+        (running.mean, 0, right.mean, allowed.mean),
+        (running.var, 1, right.var * m / (m - 1), allowed.var * m / (m - 1)),
+    ):
+        wanted = (1 - weight) * old + weight * new
+        assert ratio(got, wanted, bound_running(bound, old, 0, weight, x.dtype)) <= 1
 
 
 @COMMON
