@@ -1,9 +1,7 @@
 """The benchmark: what it times does the work, variants take turns, and the recorded file holds what the page says."""
 
 import json
-import re
 import subprocess
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -45,28 +43,44 @@ def test_a_timed_training_step_trains(norm):
         step()
 
 
-def test_variants_take_turns_and_ratios_are_of_medians():
-    calls = []
+def test_variants_take_turns_and_ratios_are_of_medians(monkeypatch):
+    class Clock:
+        cpu = wall = 0.0
 
-    def busy(name, seconds):
-        calls.append(name)
-        end = time.process_time() + seconds
-        while time.process_time() < end:
-            pass
+        def process_time(self):
+            return self.cpu
 
-    variants = {
-        "floor": lambda: busy("a", 0.003),
-        "torch": lambda: busy("b", 0.006),
-        "fast": lambda: busy("c", 0.012),
-    }
+        def perf_counter(self):
+            return self.wall
+
+    clock, calls = Clock(), []
+    monkeypatch.setattr(bench, "time", clock)
+
+    def variant(name, cpu, wall=None):
+        def call():
+            calls.append(name)
+            slower = 1.5 if calls.count(name) % 2 else 1  # every other call
+            clock.cpu += cpu * slower
+            clock.wall += (wall or cpu) * slower
+
+        return call
+
+    variants = {"floor": variant("a", 0.004), "torch": variant("b", 0.008), "fast": variant("c", 0.032)}
     found = bench.take_turns(variants, threads=1, seconds=0)
-    assert re.fullmatch("aabbcc(a{2,3}bc){9}", "".join(calls))  # short calls share a turn of 10 ms
+    assert "".join(calls) == "aabbcc" + "aabc" * 9  # short calls share a turn of 10 ms
+    assert found["fast"]["cpu_ms_median"] == 48
+    assert found["fast"]["cpu_ms_min"] == 32
+    assert found["fast"]["spread"] == [32, 48]
+    assert found["torch"]["ratio_to_floor"] == pytest.approx(12 / 5)
+    assert found["fast"]["ratio_to_torch"] == 4
     assert found["floor"]["ratio_to_floor"] == found["torch"]["ratio_to_torch"] == 1
-    assert found["fast"]["ratio_to_torch"] == pytest.approx(2, rel=0.3)
-    assert found["fast"]["cpu_ms_min"] <= found["fast"]["spread"][0] <= found["fast"]["cpu_ms_median"]
     assert bench.take_turns({"torch": variants["torch"]}, 1, 0)["torch"]["ratio_to_floor"] is None
-    slept = bench.take_turns({"torch": lambda: time.sleep(0.004), "floor": lambda: time.sleep(0.002)}, 2, 0)
-    assert slept["torch"]["ratio_to_floor"] == pytest.approx(2, rel=0.3)  # wall clock, where threads share the work
+    shared = {"floor": variant("d", 0.02, 0.02), "torch": variant("e", 0.04, 0.08)}
+    assert bench.take_turns(shared, 2, 0)["torch"]["ratio_to_floor"] == 4  # wall clock, where threads share the work
+    assert bench.take_turns(shared, 1, 0)["torch"]["ratio_to_floor"] == 2
+    began, calls[:] = clock.wall, []
+    bench.take_turns({"floor": variant("f", 0.1)}, 1, seconds=6)
+    assert clock.wall - began > 6
 
 
 def test_measure_prints_rows_as_json(monkeypatch, capsys):

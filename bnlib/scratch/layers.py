@@ -162,13 +162,16 @@ class Sigmoid(Layer):
     """``y = 1 / (1 + exp(-x))``, written with tanh so that no exponential overflows."""
 
     def forward(self, x, training=True):
-        self.y = np.tanh(0.5 * x)
+        self.y = 0.5 * x
+        np.tanh(self.y, out=self.y)
         self.y += 1
         self.y *= 0.5
         return self.y
 
     def backward(self, dy):
-        return dy * self.y * (1 - self.y)
+        dx = dy * self.y
+        dx *= 1 - self.y
+        return dx
 
 
 class ReLU(Layer):

@@ -64,13 +64,12 @@ def softmax_cross_entropy(logits, labels):
     """
     rows = np.arange(len(logits))
     shifted = logits - logits.max(1, keepdims=True)  # exp never overflows, the softmax is the same
-    dlogits = np.exp(shifted)
-    total = dlogits.sum(1, keepdims=True)
-    loss = (np.log(total).sum() - shifted[rows, labels].sum()) / len(logits)
-    dlogits /= total  # the probabilities
+    log_prob = shifted
+    log_prob -= np.log(np.exp(shifted).sum(1, keepdims=True))
+    dlogits = np.exp(log_prob)
     dlogits[rows, labels] -= 1
     dlogits /= len(logits)
-    return float(loss), dlogits
+    return float(-log_prob[rows, labels].sum() / len(logits)), dlogits
 
 
 def accuracy(net, x, labels):

@@ -121,6 +121,9 @@ def test_a_tuning_cell_does_not_even_touch_the_test_images(monkeypatch):
         def __getattribute__(self, name):
             raise AssertionError("touched")
 
+        def __len__(self):
+            raise AssertionError("touched")
+
     train, validation, _ = sigmoid_mlp.images("mnist5k")
     monkeypatch.setattr(sigmoid_mlp, "images", lambda name: (train, validation, (Untouchable(), Untouchable())))
     config = tiny()
