@@ -123,14 +123,7 @@ def take_turns(variants, threads, seconds=6.0):
     for other in ("floor", "torch"):
         for numbers in found.values():
             numbers[f"ratio_to_{other}"] = numbers[clock] / found[other][clock] if other in found else None
-    return {name: {k: round_(v) for k, v in numbers.items()} for name, numbers in found.items()}
-
-
-def round_(value):
-    """Four significant digits."""
-    if value is None:
-        return None
-    return [round_(v) for v in value] if isinstance(value, list) else float(f"{value:.4g}")
+    return {name: {k: record.short(v) for k, v in numbers.items()} for name, numbers in found.items()}
 
 
 def transform(shape, slow=True, parts=False):

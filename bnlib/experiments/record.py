@@ -153,14 +153,14 @@ def _curve(run, arm, seed, tuning, key, part):
     plain = part[[column for column in part if column not in known]].dropna(axis=1, how="all")
     rows = plain.iloc[thin(plain["step"])]
     setting = part.iloc[0][_setting_columns(run)].dropna().to_dict()
-    columns = {name: [_short(v) for v in rows[name]] for name in rows}
+    columns = {name: [short(v) for v in rows[name]] for name in rows}
     return {"arm": arm, "seed": int(seed), "tuning": bool(tuning), "setting": setting, "rows": columns}
 
 
 def _thin_array(run, name, steps, values):
     kept = thin(steps)
     entries = values[kept][:, : run.config.arrays[name]]
-    return {"step": [int(s) for s in steps[kept]], "values": [_short(v) for v in entries.tolist()]}
+    return {"step": [int(s) for s in steps[kept]], "values": [short(v) for v in entries.tolist()]}
 
 
 def _setting_columns(run):
@@ -169,13 +169,13 @@ def _setting_columns(run):
 
 def _table(frame):
     frame = frame.dropna(axis=1, how="all")
-    return {name: [_short(v) for v in frame[name]] for name in frame}
+    return {name: [short(v) for v in frame[name]] for name in frame}
 
 
-def _short(value):
+def short(value):
     """Numbers rounded to five significant digits, inside lists too."""
     if isinstance(value, list):
-        return [_short(v) for v in value]
+        return [short(v) for v in value]
     if isinstance(value, float | np.floating):
         return _finite(float(f"{value:.5g}"))
     return value.item() if isinstance(value, np.generic) else value

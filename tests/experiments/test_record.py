@@ -210,13 +210,13 @@ def test_a_run_that_diverged_is_recorded_as_json(monkeypatch):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.float32("inf")])
 def test_what_json_does_not_know_is_none(value):
-    assert record._short(value) is None
-    assert record._short([1.0, [value]]) == [1.0, [None]]
+    assert record.short(value) is None
+    assert record.short([1.0, [value]]) == [1.0, [None]]
 
 
 def test_numbers_are_kept_to_five_digits():
-    assert [record._short(v) for v in (0.123456, 123456.7, 1e-9, True, 3)] == [0.12346, 123460.0, 1e-9, True, 3]
-    given = [record._short(v) for v in (np.int64(3), np.bool_(True), np.float32(0.1), "word", None)]
+    assert [record.short(v) for v in (0.123456, 123456.7, 1e-9, True, 3)] == [0.12346, 123460.0, 1e-9, True, 3]
+    given = [record.short(v) for v in (np.int64(3), np.bool_(True), np.float32(0.1), "word", None)]
     assert given == [3, True, 0.1, "word", None]
     assert [type(v) for v in given[:3]] == [int, bool, float]
 
