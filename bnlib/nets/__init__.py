@@ -1,0 +1,1 @@
+"""Networks in PyTorch: what Parts II to IV train and measure."""
