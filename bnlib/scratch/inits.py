@@ -21,6 +21,20 @@ def gaussian(net, std, rng):
         layer.params["bias"][:] = 0
 
 
+def he(net, rng):
+    """Weights that fit ReLU: normal, mean 0, standard deviation ``sqrt(2 / inputs)`` (He et al. 2015), biases zero.
+
+    Parameters
+    ----------
+    net : Sequential
+    rng : numpy.random.Generator
+    """
+    for layer in linears(net):
+        weight = layer.params["weight"]
+        weight[:] = np.sqrt(2 / weight.shape[1]) * rng.standard_normal(weight.shape, dtype=weight.dtype)
+        layer.params["bias"][:] = 0
+
+
 def sigmoid_gain(net, gain=4.0):
     """Make Xavier's weights fit sigmoids: times 4, because a sigmoid's slope is at most 1/4, and with centred inputs.
 

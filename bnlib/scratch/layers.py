@@ -174,6 +174,17 @@ class Sigmoid(Layer):
         return dx
 
 
+class Tanh(Layer):
+    """``tanh(x)``."""
+
+    def forward(self, x, training=True):
+        self.y = np.tanh(x)
+        return self.y
+
+    def backward(self, dy):
+        return dy * (1 - self.y * self.y)
+
+
 class ReLU(Layer):
     """``y = max(x, 0)``."""
 

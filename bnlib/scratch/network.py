@@ -79,7 +79,20 @@ def accuracy(net, x, labels):
 
 
 def fit(
-    net, x, labels, *, lr, steps, validation, batch=64, every=50, seed=0, optimizer=SGD, probe=None, progress=None
+    net,
+    x,
+    labels,
+    *,
+    lr,
+    steps,
+    validation,
+    batch=64,
+    every=50,
+    seed=0,
+    optimizer=SGD,
+    probe=None,
+    until=None,
+    progress=None,
 ):
     """Train on random mini-batches, with plain SGD unless another optimizer is given.
 
@@ -95,12 +108,15 @@ def fit(
         Inputs and labels on which the accuracy is taken.
     batch, seed : int
         Batch size, seed of the order of the samples.
-    every : int or collection of int
-        Steps between two evaluations, or the steps after which to evaluate. The last step is always one.
+    every : int, collection of int or callable
+        Steps between two evaluations, or the steps after which to evaluate, or ``every(step, history) -> bool``,
+        asked after each step. The last step is always one.
     optimizer : callable
         ``optimizer(lr)`` gives an object with a method ``step(net)``, such as `SGD`.
     probe : callable, optional
         ``probe(net, step) -> dict`` of further entries for the row, called at each evaluation.
+    until : callable, optional
+        ``until(history) -> bool``, asked after each evaluation: training ends where it is True.
     progress : bool, optional
         Show a progress bar. By default yes, but not on the pages of the built book.
 
@@ -121,7 +137,13 @@ def fit(
     rng = np.random.default_rng(seed)
     if isinstance(every, Integral):
         every = range(every, steps + 1, every)
-    every, update = frozenset(every) | {steps}, optimizer(lr)
+    if not callable(every):
+        chosen_steps = frozenset(every)
+
+        def every(step, history):
+            return step in chosen_steps
+
+    update = optimizer(lr)
     quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
     history, order = [], np.empty(0, int)
     for step in tqdm(range(1, steps + 1), disable=quiet, desc=f"lr {lr:g}", leave=False):
@@ -134,9 +156,11 @@ def fit(
                 raise NotFinite(f"the loss is {loss}")
             net.backward(dlogits, to_input=False)
             update.step(net)
-            if step in every:
+            if step == steps or every(step, history):
                 row = {"step": step, "loss": loss, "accuracy": accuracy(net, *validation)}
                 history.append(row if probe is None else row | probe(net, step))
+                if until is not None and until(history):
+                    break
         except NotFinite:  # diverged: a result, not an error
             classes = len(net.layers[-1].params["bias"])
             history.append({"step": step, "loss": float("nan"), "accuracy": 1 / classes})
