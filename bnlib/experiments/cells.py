@@ -22,7 +22,23 @@ from . import core
 
 APART = {"", *core.SHARED} - {"paired"}  # of this room: they decide no score
 COMPUTING = ("data", "data_sources", "scratch", "theory", "nets")  # rooms that decide numbers
-TELLING = {"ARMS", "PRESETS", "FULL", "LITE", "LOOKS", "summarize", "draw", "claims"}  # of an experiment: decide none
+# Of an experiment: these names decide no number of a cell, whose key holds its setting and the options.
+TELLING = {"ARMS", "PRESETS", "FULL", "LITE", "LOOKS", "RATES", "OPTIONS", "summarize", "draw", "claims"}
+TELLING |= {
+    "plans",
+    "lines",
+    "STARTS",
+    "LINES",
+    "TUNED",
+    "CHANGES",
+    "RECIPE",
+    "DROPOUT",
+    "SEARCH",
+    "SCHEDULES",
+    "BAND",
+    "BANDS",
+    "AGAIN",
+}  # what makes a long list of arms
 
 
 def folder():

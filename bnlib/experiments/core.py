@@ -49,8 +49,12 @@ class Plan:
     steps : int
     settings : tuple of dict
         Keyword arguments for the experiment's ``run``. Of several the runner chooses one, on validation data.
-    like : str, optional
-        Take the setting that was chosen for this other arm. `settings` is then empty.
+    like : str or tuple of str, optional
+        Take the setting that was chosen for this other arm; of several arms, for the one that scored best on
+        validation data. `settings` is then empty.
+    change, times : dict
+        With ``like``: values that take the place of the chosen setting's, and factors on its numbers, such as
+        ``{"lr": 5}``.
     seeds : tuple of int, optional
         Confirming seeds of this arm alone, where they differ from the experiment's.
     curves : bool
@@ -64,11 +68,23 @@ class Plan:
     dataset: str
     steps: int
     settings: tuple = ()
-    like: str | None = None
+    like: str | tuple | None = None
     seeds: tuple | None = None
     curves: bool = False
     probed: bool = False
     alone: bool = False
+    change: dict = dataclasses.field(default_factory=dict)
+    times: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def others(self):
+        """The arms that ``like`` names, as a tuple."""
+        return (self.like,) if isinstance(self.like, str) else self.like or ()
+
+    def changed(self, setting):
+        """A setting chosen for one of the `others`, as this arm takes it."""
+        changed = {**setting, **self.change}
+        return changed | {key: factor * changed[key] for key, factor in self.times.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +117,12 @@ class Config:
 
     def hash(self):
         """SHA-256 of everything in the config, the first 16 digits."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        content = dataclasses.asdict(self)
+        for plan in content["arms"].values():
+            for key in ("change", "times"):  # fields that came later: files recorded before them keep their hash
+                if not plan[key]:
+                    del plan[key]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def confirming(self, arm):
         """The confirming seeds of an arm."""
@@ -263,3 +284,11 @@ def known(name, choices, kind):
         near = difflib.get_close_matches(str(name), list(choices), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise Refused(f"there is no {kind} {name!r}: choose from {', '.join(choices)}{hint}")
+
+
+def named(choices, value, kind="value"):
+    """What a name stands for among the choices; a learner's own function passes as it is."""
+    if callable(value):
+        return value
+    known(value, choices, kind)
+    return choices[value]

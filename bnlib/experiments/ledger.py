@@ -113,6 +113,8 @@ def _number(value, unit):
         return f"{value:.2f}x" if value < 9.95 else f"{value:.0f}x"
     if unit == "error":  # a relative error: its size is what counts
         return f"{value:.1e}"
+    if unit == "%":  # a share, not a difference
+        return f"{value:.1f} %"
     return f"{value:+.2f} {unit}"
 
 

@@ -1,4 +1,6 @@
-"""How two arms are compared: steps to a fixed level, ratios and differences paired by seed, with intervals."""
+"""How arms are compared: steps to a level, ratios and differences paired by seed, usable learning rates."""
+
+import itertools
 
 import numpy as np
 from scipy import stats
@@ -65,6 +67,29 @@ def difference(high, low):
     """Mean difference of two arms, paired by seed, with its 95 % bootstrap interval, as `Measured`."""
     value, spread = _with_interval(np.asarray(high, float) - np.asarray(low, float), np.mean)
     return Measured(float(value), tuple(float(v) for v in spread))
+
+
+def width(usable, rates):
+    """Decades of learning rate over which a net is usable: the longest run of usable rates, a rate by its share.
+
+    Parameters
+    ----------
+    usable : list of bool
+    rates : list of float
+        Ascending. Each stands for the rates nearer to it, in logarithms, than to its neighbours: half a decade.
+
+    Returns
+    -------
+    decades : float
+    inside : bool
+        Whether neither the first nor the last rate belongs to that run: otherwise the band may be wider.
+    """
+    runs = [list(part) for good, part in itertools.groupby(range(len(rates)), lambda i: usable[i]) if good]
+    if not runs:
+        return 0.0, True
+    longest = max(runs, key=len)
+    step = np.log10(rates[-1] / rates[0]) / (len(rates) - 1)
+    return float(step * len(longest)), longest[0] > 0 and longest[-1] < len(rates) - 1
 
 
 def sign_test(wins, pairs):

@@ -54,7 +54,7 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
     _check_counts(config, seeds, jobs)
     quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
     own = {arm for arm, spec in arms.items() if spec} if isinstance(arms, dict) else set()
-    own |= {arm for arm, plan in config.arms.items() if plan.like in own}
+    own |= {arm for arm, plan in config.arms.items() if own & set(plan.others)}
     work = _Work(name, config, seeds, jobs, quiet, own)
     with work.bar:
         fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
@@ -65,8 +65,10 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
         )
         chosen = {arm: {"setting": setting, "edge": []} for arm, setting in confirm.items()}
         chosen |= {arm: _choose(config.arms[arm], arm, work.summaries) for arm in free}
-        copies = {arm: plan.like for arm, plan in config.arms.items() if plan.like}
-        chosen |= {arm: dict(chosen[other], like=other) for arm, other in copies.items()}
+        copies = {arm: _best(plan.others, config, work.summaries) for arm, plan in config.arms.items() if plan.like}
+        for arm, other in copies.items():
+            setting = config.arms[arm].changed(chosen[other]["setting"])
+            chosen[arm] = dict(chosen[other], like=other, setting=setting)
         work.do(work.confirming({arm: chosen[arm]["setting"] for arm in [*free, *copies]}))
         work.do(work.confirming({a: s for a, s in confirm.items() if config.arms[a].alone}), jobs=1)
     return work.finished(scale, {arm: chosen[arm] for arm in config.arms})
@@ -197,11 +199,20 @@ def _numbered(number, *cell):
     return number, one_cell(*cell)
 
 
+def _scores(arm, settings, summaries):
+    """Mean score over the tuning seeds of each of these settings."""
+    tried = [s for s in summaries if s["arm"] == arm and s["tuning"]]
+    return [np.mean([s["score"] for s in tried if s["setting"] == setting]) for setting in settings]
+
+
+def _best(arms, config, summaries):
+    """Of several arms the one whose best setting scored highest."""
+    return max(arms, key=lambda arm: len(arms) > 1 and max(_scores(arm, config.arms[arm].settings, summaries)))
+
+
 def _choose(plan, arm, summaries):
     """The setting with the highest mean score over the tuning seeds, and which of its numbers end their grid."""
-    tried = [s for s in summaries if s["arm"] == arm and s["tuning"]]
-    scores = [np.mean([s["score"] for s in tried if s["setting"] == setting]) for setting in plan.settings]
-    best = plan.settings[int(np.argmax(scores))]
+    best = plan.settings[int(np.argmax(_scores(arm, plan.settings, summaries)))]
     edge = []
     for key, value in best.items():
         rest = {k: v for k, v in best.items() if k != key}
@@ -227,17 +238,18 @@ def _with_arms(name, config, arms):
             allowed = [p.name for p in inspect.signature(core.module(name).run).parameters.values()][3:]
             for key in spec:
                 core.known(key, allowed, f"setting of {name}")
-            settings = plan.settings or config.arms[plan.like].settings
+            settings = plan.settings or [plan.changed(s) for o in plan.others for s in config.arms[o].settings]
             kept = [{k: v for k, v in s.items() if k not in spec} for s in settings]
             kept = [s for i, s in enumerate(kept) if s not in kept[:i]]
             settings = tuple({**a, **b} for a, b in itertools.product(kept, core.grid(**spec)))
             if not settings:
                 raise core.Refused(f"the arm {arm} has a setting with no values")
-            plan = dataclasses.replace(plan, settings=settings, like=None)
+            plan = dataclasses.replace(plan, settings=settings, like=None, change={}, times={})
         plans[arm] = plan
     for arm, plan in plans.items():
-        if plan.like and plan.like not in plans:
-            raise core.Refused(f"the arm {arm} takes the setting of {plan.like}: name that arm too")
+        for other in plan.others:
+            if other not in plans:
+                raise core.Refused(f"the arm {arm} takes the setting of {other}: name that arm too")
     return dataclasses.replace(config, arms=plans)
 
 

@@ -16,7 +16,7 @@ from bnlib.scratch.layers import BatchNorm, Sigmoid
 from bnlib.scratch.network import fit, mlp
 from bnlib.scratch.optimizers import SGD, Adam, Momentum
 
-from .core import ANALOGUE, SAME, Config, Plan, Statement, grid, known, measure
+from .core import ANALOGUE, SAME, Config, Plan, Statement, grid, measure, named
 from .paired import difference, ratio, smooth, steps_to
 
 ARMS = {
@@ -136,8 +136,8 @@ def run(config, arm, seed, *, norm="none", init="gaussian", optimizer="sgd", lr=
     train, validation, test = images(plan.dataset)
     if plan.alone:
         return _clock(train, plan.steps, options["batch"], lr, seed)
-    net = mlp([784, 100, 100, 100, 10], seed=seed, norm=_named(NORMS, norm))
-    _named(INITS, init)(net, train[0], np.random.default_rng([seed, 1]))
+    net = mlp([784, 100, 100, 100, 10], seed=seed, norm=named(NORMS, norm))
+    named(INITS, init)(net, train[0], np.random.default_rng([seed, 1]))
     tuning = seed in config.tuning_seeds
     held_out = tuple(part[: options["validation_images"]] for part in validation) if tuning else test
     probe = Probe(held_out[0][:1000], plan.steps) if plan.probed and not tuning else None
@@ -150,7 +150,7 @@ def run(config, arm, seed, *, norm="none", init="gaussian", optimizer="sgd", lr=
             batch=options["batch"],
             every=evaluations(plan.steps),
             seed=seed,
-            optimizer=_named(OPTIMIZERS, optimizer),
+            optimizer=named(OPTIMIZERS, optimizer),
             probe=probe,
             progress=False,
         )
@@ -409,13 +409,6 @@ LOOKS = {
     "bn-tuned": {"label": "BN, all tuned", **look("batchnorm"), "linestyle": (0, (1, 1))},
     "bn-gain4": {"label": "BN, gain 4", **look("batchnorm"), "linestyle": "-."},
 }
-
-
-def _named(choices, value):
-    if callable(value):
-        return value
-    known(value, choices, "value")
-    return choices[value]
 
 
 def _score(rows, goal):

@@ -84,6 +84,35 @@ def test_numbers_at_the_end_of_their_grid_are_reported():
     assert edge({"lr": 1.0, "width": 2}, grid(lr=[0.1, 1.0, 10.0], width=2)) == []  # a single value is no grid
 
 
+def with_arms(toy, monkeypatch, **plans):
+    config = toy.PRESETS["full"]
+    monkeypatch.setitem(toy.PRESETS, "full", dataclasses.replace(config, arms=config.arms | plans))
+
+
+def test_an_arm_may_change_and_multiply_what_it_takes_from_another(toy, monkeypatch):
+    five = Plan("mnist5k", 50, like="wide", change={"word": "a"}, times={"lr": 10})
+    with_arms(toy, monkeypatch, five=five)
+    run = runner.run("toy", "full")
+    assert run.chosen["five"]["setting"] == {**BEST, "word": "a", "lr": 10 * BEST["lr"]}
+    assert run.chosen["wide"]["setting"] == BEST
+    assert [seed for arm, seed, _ in toy.CALLS if arm == "five"] == [11, 12, 13]
+    own = runner.run("toy", "full", arms={"wide": None, "mine": {"base": "five", "width": 2}})
+    assert {s["width"] for s in own.cells.query("arm == 'mine'")["setting"]} == {2}
+    assert {s["word"] for s in own.cells.query("arm == 'mine'")["setting"]} == {"a"}
+
+
+def test_an_arm_like_several_takes_the_setting_that_scored_best_on_validation_data(toy, monkeypatch):
+    # narrow scores lower in tuning and higher in the confirming cells
+    narrow = Plan("mnist5k", 50, grid(lr=[0.1, 10.0], width=[1, 2]))
+    with_arms(toy, monkeypatch, narrow=narrow, best=Plan("mnist5k", 50, like=("narrow", "wide")))
+    run = runner.run("toy", "full")
+    assert run.chosen["best"] == {"setting": BEST, "edge": ["width"], "like": "wide"}
+    results = run.results().groupby("arm")["value"].mean()
+    assert results["best"] == results["wide"]
+    with pytest.raises(core.Refused, match="the arm best takes the setting of wide: name that arm too"):
+        runner.run("toy", "full", arms=["best", "narrow"])
+
+
 def test_an_arm_like_another_takes_its_setting_and_tries_none(toy):
     run = runner.run("toy", "full")
     assert run.chosen["again"] == {"setting": BEST, "edge": ["width"], "like": "wide"}

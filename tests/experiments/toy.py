@@ -25,7 +25,7 @@ PRESETS["lite"] = PRESETS["full"]
 def run(config, arm, seed, *, lr=1.0, width=1, word="a"):
     """The best tuning score is at lr 1.0, width 3, word b; of the confirming cells that setting has the worst."""
     CALLS.append((arm, seed, {"lr": lr, "width": width, "word": word}))
-    good = {0.1: 0.0, 1.0: 4.0, 10.0: 3.0, 7.0: 0.0}[lr] + width + (word == "b")
+    good = {1.0: 4.0, 10.0: 3.0}.get(lr, 0.0) + width + (word == "b")
     luck = {(10.0, 1): 30.0, (10.0, 2): -40.0}.get((lr, seed), 0.0)  # seed 1 alone would mislead
     score = good + luck if seed in config.tuning_seeds else -good
     steps = [*range(1, 21), *range(25, config.arms[arm].steps + 1, 5)]
