@@ -92,16 +92,23 @@ def environment():
 def save(run):
     """Write a run to its file in `RESULTS`; the file appears whole or not at all."""
     tuning, results = run.cells[run.cells["tuning"]], run.results()
+    config = dataclasses.asdict(run.config)
+    for plan in config["arms"].values():
+        plan["settings"] = _pack(plan["settings"])
     content = {
         "experiment": run.name,
         "hash": run.config.hash(),
         "date": datetime.date.today().isoformat(),
         "environment": environment(),
         "seconds": run.seconds(),
-        "config": dataclasses.asdict(run.config),
+        "config": config,
         "chosen": run.chosen,
         "first": {arm: dict(then, losses=[_finite(v) for v in then["losses"]]) for arm, then in run.first.items()},
-        "tried": _table(tuning[[*LABELS, "setting", "score"]]),
+        # arm -> a list of scores for each setting, one score for each tuning seed
+        "tried": {
+            arm: np.reshape([short(v) for v in part["score"]], (-1, len(run.config.tuning_seeds))).tolist()
+            for arm, part in tuning.groupby("arm", sort=False)
+        },
         "results": _table(results.drop(columns=[*_setting_columns(run), "setting"])),
         "curves": [_curve(run, *key, part) for key, part in run.rows.groupby([*LABELS, "key"], sort=False)],
         "arrays": {
@@ -120,16 +127,26 @@ def load(name):
         content = json.loads(path(name).read_text(encoding="utf8"))
     except ValueError as error:
         raise core.Refused(f"the recorded file {path(name)} is damaged: {error}") from None
-    plans = {arm: core.Plan(**_tuples(plan)) for arm, plan in content["config"].pop("arms").items()}
+    arms = content["config"].pop("arms")
+    plans = {arm: core.Plan(**_tuples({**p, "settings": _unpack(p["settings"])})) for arm, p in arms.items()}
     config = core.Config(arms=plans, **_tuples(content["config"]))
     chosen = content["chosen"]
-    tried = pd.DataFrame(content["tried"])
+    tried = [
+        {"arm": arm, "seed": seed, "tuning": True, "setting": setting, "score": score}
+        for arm, table in content["tried"].items()
+        for setting, scores in zip(plans[arm].settings, table, strict=True)
+        for seed, score in zip(config.tuning_seeds, scores, strict=True)
+    ]
     results = pd.DataFrame(content["results"]).assign(setting=lambda t: [chosen[arm]["setting"] for arm in t["arm"]])
-    both = pd.concat([tried, results], ignore_index=True)
+    both = pd.concat([pd.DataFrame(tried), results] if tried else [results], ignore_index=True)
     of = [plans[arm] for arm in both["arm"]]
     both = both.assign(dataset=[plan.dataset for plan in of], steps=[plan.steps for plan in of])
     both = both.join(pd.DataFrame(list(both["setting"]), index=both.index))
-    curves = [pd.DataFrame(curve.pop("rows")).assign(**curve.pop("setting"), **curve) for curve in content["curves"]]
+    curves = []
+    for curve in content["curves"]:
+        arm, place = curve["arm"], curve.pop("setting")
+        setting = chosen[arm]["setting"] if place is None else plans[arm].settings[place]
+        curves.append(pd.DataFrame(curve.pop("rows")).assign(**setting, **curve))
     arrays = {
         arm: {column: (np.array(pair["step"]), np.array(pair["values"])) for column, pair in columns.items()}
         for arm, columns in content["arrays"].items()
@@ -148,13 +165,30 @@ def thin(steps, points=POINTS):
     return np.unique(np.abs(steps[:, None] - wanted).argmin(0))
 
 
+def _pack(settings):
+    """Settings with the same names as one dict: a value that all share, or the list of their values."""
+    if not settings or any(list(s) != list(settings[0]) for s in settings):
+        return list(settings)
+    columns = {name: [s[name] for s in settings] for name in settings[0]}
+    return {name: c if any(v != c[0] for v in c) else c[0] for name, c in columns.items()}
+
+
+def _unpack(packed):
+    if isinstance(packed, list):
+        return packed
+    count = max((len(v) for v in packed.values() if isinstance(v, list)), default=1)
+    return [{name: v[i] if isinstance(v, list) else v for name, v in packed.items()} for i in range(count)]
+
+
 def _curve(run, arm, seed, tuning, key, part):
     known = [*LABELS, "key", *_setting_columns(run), "score"]
     plain = part[[column for column in part if column not in known]].dropna(axis=1, how="all")
-    rows = plain.iloc[thin(plain["step"])]
-    setting = part.iloc[0][_setting_columns(run)].dropna().to_dict()
+    rows = plain.iloc[thin(plain["step"], run.config.options.get("points", POINTS))]
+    # the place of a tuning cell's setting among those of its arm; None is the chosen one
+    settings = list(run.config.arms[arm].settings)
+    place = settings.index(run.cells["setting"].iloc[key]) if tuning else None
     columns = {name: [short(v) for v in rows[name]] for name in rows}
-    return {"arm": arm, "seed": int(seed), "tuning": bool(tuning), "setting": setting, "rows": columns}
+    return {"arm": arm, "seed": int(seed), "tuning": bool(tuning), "setting": place, "rows": columns}
 
 
 def _thin_array(run, name, steps, values):
