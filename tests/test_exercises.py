@@ -243,6 +243,19 @@ def rates_by_loop(lr, wd, steps):
     return np.array(rates)
 
 
+def width_by_loop(rates, accuracies, level):
+    best = now = 0
+    for value in accuracies.tolist():
+        now = now + 1 if value >= level else 0
+        best = max(best, now)
+    return best * np.log10(rates[-1] / rates[0]) / (len(rates) - 1)
+
+
+def width_by_text(rates, accuracies, level):
+    text = "".join("x" if usable else " " for usable in accuracies >= level)
+    return max(map(len, text.split()), default=0) * np.diff(np.log10(rates)).mean()
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
@@ -273,6 +286,8 @@ def rates_by_loop(lr, wd, steps):
         ("whiten", whiten_by_singular_values),
         ("whiten", whiten_from_the_left),
         ("whiten", whiten_by_matrix_root),
+        ("band-width", width_by_loop),
+        ("band-width", width_by_text),
         ("growing-rate", rates_by_loop),
         ("growing-rate", lambda lr, wd, steps: [lr * (1 - lr * wd) ** (-2 * t - 1) for t in range(steps)]),
         ("growing-rate", lambda lr, wd, steps: lr * np.exp(-np.log1p(-lr * wd) * (2 * np.arange(steps) + 1))),

@@ -8,10 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..scratch.gradcheck import scaled_error
-from . import backward, comparing, drift, folding, forward, growing, inits, layer, population, running, whitening
+from . import (
+    backward,
+    comparing,
+    drift,
+    folding,
+    forward,
+    growing,
+    inits,
+    layer,
+    population,
+    running,
+    whitening,
+    widths,
+)
 from .attempt import Problem, attempt, situation
 
-TOPICS = (forward, backward, running, folding, inits, comparing, drift, whitening, population, growing, layer)
+TOPICS = (
+    *(forward, backward, running, folding, inits, comparing, drift, whitening, population, growing, layer),
+    widths,
+)
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
 
