@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bnlib.data import load
-from bnlib.nets import inits
+from bnlib.nets import inits, probes
 from bnlib.nets.models import MiniInception
 from bnlib.nets.norms import BatchNorm
 from bnlib.nets.training import Schedule, accuracy, adam, fit, seeded, sgd
@@ -32,6 +32,9 @@ LINES = {
     "inception-x5": "inception at 5 times the rate",
     "inception-x30": "inception at 30 times the rate",
     "plain-fast": "inception at rate 0.25",
+    "plain-fast-clip": "the same with clipped gradients",
+    "plain-fast-warm": "the same with a warm-up and no clipping",
+    "plain-fast-he": "the same with He's weights and clipped gradients",
     "bn-fast": "inception with BN at rate 0.25",
     "inception-sigmoid": "inception with sigmoids, rate tuned",
     # controls
@@ -110,6 +113,9 @@ def plans(dataset="fashion-mnist", steps=HORIZON, rates=RATES):
         "inception-x5": like("inception", 5),
         "inception-x30": like("inception", 30),
         "plain-fast": Plan(dataset, steps, grid(lr=0.25)),
+        "plain-fast-clip": Plan(dataset, steps, grid(lr=0.25, clip=1.0)),
+        "plain-fast-warm": Plan(dataset, steps, grid(lr=0.25, warmup=WARMUP)),
+        "plain-fast-he": Plan(dataset, steps, grid(lr=0.25, init="he", clip=1.0)),
         "bn-fast": Plan(dataset, steps, grid(norm="bn", lr=0.25)),
         "inception-sigmoid": tuned("sigmoid", activation="sigmoid"),
         "bn": tuned(norm="bn"),
@@ -241,8 +247,8 @@ def run(
     Returns
     -------
     list of dict
-        A row per evaluation: ``step, loss, accuracy``. The last one has ``score`` too, and in a confirming cell
-        ``end``, the accuracy on all test images.
+        A row per evaluation: ``step, loss, accuracy`` and ``gradient``, the norm after clipping. The last one has
+        ``score`` too, and in a confirming cell ``end``, the accuracy on all test images, and ``dead`` (`probes`).
     """
     plan, options, tuning = config.arms[arm], config.options, seed in config.tuning_seeds
     train, validation, test = images(plan.dataset)
@@ -270,9 +276,12 @@ def run(
         clip=clip,
         shuffle=shuffle,
         change=Distortion(distort) if distort else None,
+        probe=lambda model, step: {"gradient": probes.gradient_norm(model)},
         progress=False,
     )
     end = None if tuning else accuracy(model, *test)
+    if not tuning:
+        rows[-1]["dead"] = probes.dead(model, few[0])
     if rows[-1]["step"] < plan.steps:  # diverged: at chance to the end
         rows.append(dict(rows[-1], step=plan.steps))
         end = rows[-1]["accuracy"]
@@ -335,6 +344,8 @@ def summarize(rows):
     summary = {"score": rows[-1]["score"], "end": rows[-1]["end"], "best": float(means.max())}
     for level in LEVELS:
         summary[f"steps_{level:.0%}"], summary[f"reached_{level:.0%}"] = steps_to(level, steps, values)
+    summary["dead"] = rows[-1].get("dead")
+    summary["gradient"] = max((row["gradient"] for row in rows if "gradient" in row), default=None)
     # at which steps the mean of three evaluations was higher than ever before: gives the steps to any level
     high = np.flatnonzero(means > np.maximum.accumulate(np.concatenate([[0], means[:-1]])))
     summary["rise"] = [[int(steps[min(i + 2, len(steps) - 1)]) for i in high], means[high].round(4).tolist()]
@@ -393,7 +404,13 @@ def claims(cells):
         return difference(100 * high["end"], 100 * low["end"])
 
     def accuracy_of(part):
-        return difference(100 * part["end"], 0 * part["end"])
+        return difference(100 * part["end"].to_numpy(float), 0)
+
+    def dead(part):
+        return difference(100 * part["dead"].to_numpy(float), 0)
+
+    def best_rate(plain, bn):
+        return ratio(*([(lr, True) for lr in part["lr"]] for part in (bn, plain)))
 
     def cost(clock):
         return ratio(*([(ms, True) for ms in clock[name]] for name in ("bn_ms", "none_ms")))
@@ -426,6 +443,17 @@ def claims(cells):
     fast = "rate 0.25, Xavier: accuracy at the end"
     state("fast-plain", ("plain-fast",), accuracy_of, f"Without BN, {fast}", "%", threshold=(None, 20.0))
     state("fast-bn", ("bn-fast",), accuracy_of, f"With BN, {fast}", "%", threshold=80.0)
+    for name, words in (
+        ("clip", "clipped gradients"),
+        ("warm", "warm-up"),
+        ("he", "He's weights and clipped gradients"),
+    ):
+        arm = f"plain-fast-{name}"
+        state(f"fast-{name}", (arm,), accuracy_of, f"Without BN, rate 0.25, {words}: accuracy at the end", "%")
+    for arm in ("plain-fast", "bn-fast"):
+        told = "never positive on 1,000 test images at the end"
+        state(f"dead-{arm}", (arm,), dead, f"{ARMS[arm]}: share of the ReLU channels that are {told}", "%")
+    state("best-rate", naive, best_rate, "BN's best rate, as a multiple of the best rate without it (recipe of 2015)")
     state("x5-plain", ("inception-x5",), accuracy_of, "Without BN at 5 times its best rate: accuracy at the end", "%")
     state(
         "x30-plain", ("inception-x30",), accuracy_of, "Without BN at 30 times its best rate: accuracy at the end", "%"
