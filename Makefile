@@ -3,12 +3,13 @@ PYTHON ?= python3
 PORT ?= 8000
 VENV = .venv/bin/python
 
-.PHONY: help book test bench serve lab clean environment
+.PHONY: help book test bench experiments serve lab clean environment
 
 help:
 	@echo "make book    install what is needed, run the chapters, build _build/html/index.html"
 	@echo "make test    build what is stale, check the style, run all tests"
 	@echo "make bench   time the transform beside PyTorch's, about four minutes on an idle machine"
+	@echo "make experiments  run all recorded experiments again, hours; stopped, it goes on where it was"
 	@echo "make serve   show the built book at http://localhost:$(PORT) (another port: PORT=8001)"
 	@echo "make lab     open the chapters in JupyterLab, as copies of your own in lab/"
 	@echo "make clean   remove _build; .venv, lab/ and downloaded data stay"
@@ -30,6 +31,9 @@ test: book
 
 bench: environment
 	@$(VENV) -m bnlib bench
+
+experiments: environment
+	@$(VENV) -m bnlib rerun
 
 serve:
 	@test -f _build/html/index.html || { echo "make: no book is built yet. First: make book" >&2; exit 1; }

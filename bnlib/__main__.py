@@ -1,4 +1,4 @@
-"""The command line: ``python -m bnlib data | list | run | ledger | bench``; ``--help`` says what each takes.
+"""The command line: ``python -m bnlib data | list | run | rerun | ledger | bench``; ``--help`` says what each takes.
 
 Each command has one function that adds its parser and one for each of its actions. An action returns its exit
 status. Heavy modules are imported inside the actions, so that ``--help`` answers at once.
@@ -99,6 +99,16 @@ def _add_experiments(commands):
     )
     parser.set_defaults(action=_run)
     parser = commands.add_parser(
+        "rerun",
+        help="run all recorded experiments again",
+        description="Run all recorded experiments again at full scale, the shortest first, and record them. Prints a "
+        "line for each cell. Finished cells are kept: stopped, the same command goes on from there.",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=os.cpu_count(), help="cells at a time (default: cores)"
+    )
+    parser.set_defaults(action=_rerun)
+    parser = commands.add_parser(
         "ledger", help="print all claims", description="Print the claims of all recorded runs."
     )
     parser.add_argument("--format", choices=("table", "json"), default="table")
@@ -128,12 +138,9 @@ def _list(arguments):
 
 
 def _run(arguments):
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    from bnlib.data import DataUnavailable
     from bnlib.experiments import ledger, record, runner
 
-    try:
+    def work():
         run = runner.run(arguments.name, arguments.scale, seeds=arguments.seeds, jobs=arguments.jobs)
         print(ledger.table(ledger.entries(run)))
         for arm, choice in run.chosen.items():
@@ -147,6 +154,41 @@ def _run(arguments):
             print(f"not recorded: {run.left_out()} confirming cells of the config were left out")
         else:
             print(f"recorded in {record.save(run)}")
+
+    return _guarded(work)
+
+
+def _rerun(arguments):
+    from datetime import timedelta
+
+    from tqdm import tqdm
+
+    from bnlib.experiments import ledger, record, runner
+
+    def line(arm, seed, setting, seconds, kept):
+        values = " ".join(f"{key}={value}" for key, value in setting.items())
+        tqdm.write(f"    {arm}, seed {seed}: {'kept' if kept else f'{seconds:.1f} s'}  {values}")
+
+    def work():
+        left = sorted((record.load(name).seconds(), name) for name in ledger.recorded())
+        while left:
+            took = timedelta(seconds=round(sum(seconds for seconds, _ in left) / max(arguments.jobs, 1)))
+            _, name = left.pop(0)
+            print(f"{name}, then {len(left)} more: about {took} in all, as recorded", flush=True)
+            run = runner.run(name, "full", jobs=arguments.jobs, each=line)
+            print(f"recorded in {record.save(run)}", flush=True)
+
+    return _guarded(work)
+
+
+def _guarded(work):
+    """Do a run, and turn what may go wrong with its cells into one line."""
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    from bnlib.data import DataUnavailable
+
+    try:
+        work()
     except DataUnavailable as error:
         return _error(f"no source of {error.name} answered: python -m bnlib data fetch {error.name} says more")
     except TerminatedWorkerError:

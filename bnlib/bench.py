@@ -24,6 +24,8 @@ SHAPES = [(4096, 1024), (256, 64, 28, 28), (32, 256, 14, 14)]
 GROWING = [(n, 256) for n in (64, 256, 1024, 4096, 16384)] + [(1024, c) for c in (16, 64, 1024, 4096)]
 MLP = [784, 100, 100, 100, 10]
 BATCH = 60
+STEPS = 20  # of the small Inception of `nets`
+MAPS = (32, 64, 7, 7)  # what its normalizers see
 TURN = 0.01  # seconds
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -68,7 +70,10 @@ def measure():
     cases = {str(shape): lambda shape=shape: transform(shape, parts=threads == 1) for shape in SHAPES}
     if threads == 1:
         cases |= {str(shape): lambda shape=shape: transform(shape, slow=False) for shape in GROWING}
-    cases |= {f"MLP step{name}": lambda norm=norm: mlp_step(norm) for name, norm in (("", False), (" with BN", True))}
+    norms = (("", False), (" with BN", True))
+    cases |= {f"MLP step{name}": lambda norm=norm: mlp_step(norm) for name, norm in norms}
+    cases |= {f"Inception, {STEPS} steps{name}": lambda norm=norm: loop(norm) for name, norm in norms}
+    cases |= {f"module {MAPS}": lambda: module(MAPS)}
     kept = record.environment()
     about = f"{kept['processor']}, {kept['cores']} cores; NumPy {kept['numpy']}, PyTorch {kept['torch']}"
     about += f"; {datetime.date.today().isoformat()}"
@@ -217,3 +222,49 @@ def mlp_step(norm):
         pair = {"forward": fast.batchnorm_forward, "backward": fast.batchnorm_backward}
         variants["scratch, fast"] = ours(network.mlp(MLP, norm=lambda units: BatchNorm(units, **pair)))
     return variants
+
+
+def loop(norm):
+    """Training steps of the small Inception by `nets.training.fit`, and by the shortest loop that does the same."""
+    import torch
+
+    from .nets import models, norms, training
+
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.standard_normal((1024, 1, 28, 28), dtype=np.float32))
+    labels = torch.from_numpy(rng.integers(0, 10, 1024))
+    nets = [models.MiniInception(norms.BatchNorm if norm else None) for _ in range(2)]
+    optimizer = training.sgd(nets[0], 0.01)
+
+    def bare():
+        order = torch.randperm(len(images))
+        for step in range(STEPS):
+            chosen = order[32 * step : 32 * (step + 1)]
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(nets[0](images[chosen]), labels[chosen]).backward()
+            optimizer.step()
+
+    def fit():
+        few = images[:1], labels[:1]
+        training.fit(nets[1], images, labels, lr=0.01, steps=STEPS, validation=few, progress=False)
+
+    return {"torch": bare, "fit": fit}
+
+
+def module(shape):
+    """Forward and backward pass of `nets.norms.BatchNorm` and of PyTorch's on channels-last feature maps."""
+    import torch
+
+    from .nets.norms import BatchNorm
+
+    x, dy = (t.contiguous(memory_format=torch.channels_last) for t in torch.randn(2, *shape))
+    x.requires_grad_()
+
+    def of(layer):
+        def step():
+            x.grad = None
+            layer(x).backward(dy)
+
+        return step
+
+    return {"torch": of(torch.nn.BatchNorm2d(shape[1])), "nets": of(BatchNorm(shape[1]))}

@@ -43,6 +43,27 @@ def test_a_timed_training_step_trains(norm):
         step()
 
 
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_timed_loops_take_the_same_steps(norm, monkeypatch):
+    monkeypatch.setattr(bench, "STEPS", 3)
+    taken = []
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *_: taken.append(self))
+    variants = bench.loop(norm)
+    assert set(variants) == {"torch", "fit"}
+    for call in variants.values():
+        call()
+        assert len(taken) == 3
+        taken.clear()
+
+
+def test_the_timed_modules_do_the_same_work():
+    x_grads = {}
+    for name, step in bench.module((4, 3, 5, 5)).items():
+        step()
+        x_grads[name] = dict(zip(step.__code__.co_freevars, step.__closure__, strict=True))["x"].cell_contents.grad
+    assert_allclose(x_grads["nets"], x_grads["torch"], atol=1e-5)
+
+
 def test_variants_take_turns_and_ratios_are_of_medians(monkeypatch):
     class Clock:
         cpu = wall = 0.0
@@ -113,10 +134,9 @@ def test_the_command_records_and_prints(monkeypatch, capsys, tmp_path, recorded)
 
 def test_the_recorded_file_is_complete_and_consistent(recorded):
     assert len(recorded) == len(bench.load())
-    assert {case for case, _, _ in recorded} == {str(s) for s in bench.SHAPES + bench.GROWING} | {
-        "MLP step",
-        "MLP step with BN",
-    }
+    others = {f"{case}{norm}" for case in ("MLP step", "Inception, 20 steps") for norm in ("", " with BN")}
+    shapes = {str(shape) for shape in bench.SHAPES + bench.GROWING}
+    assert {case for case, _, _ in recorded} == shapes | others | {"module (32, 64, 7, 7)"}
     assert {threads for _, _, threads in recorded} > {1}
     for (case, variant, threads), row in recorded.items():
         assert set(row) == FIELDS
@@ -144,3 +164,5 @@ def test_what_the_page_says_about_the_recorded_times(recorded):
     assert ms["MLP step with BN", "scratch", 1] < ms["MLP step with BN", "torch", 1]
     assert ms["MLP step with BN", "scratch, fast", 1] > 0.9 * ms["MLP step with BN", "scratch", 1]  # gains nothing
     assert 0.1 < ms["(64, 256)", "fast", 1] < 0.4  # little work: mostly the cost of the calls
+    for norm in ("", " with BN"):  # what the loop of the torch nets costs over a bare one
+        assert ms[f"Inception, 20 steps{norm}", "fit", 1] <= 1.05 * ms[f"Inception, 20 steps{norm}", "torch", 1]

@@ -90,6 +90,34 @@ def test_a_finished_run_is_recorded_again_without_computing_a_cell(toy, capsys):
     assert len(toy.CALLS) == 3
 
 
+def test_a_rerun_runs_what_is_recorded_and_nothing_else(toy, capsys):
+    assert call(capsys, "rerun", "--jobs", "1") == (0, "", "")
+    run(capsys, "--scale", "full")
+    before = record.load("toy").results()
+    cells_kept = sorted(cells.folder().rglob("*.json"))
+    toy.CALLS.clear()
+    status, out, err = call(capsys, "rerun", "--jobs", "1")
+    assert (status, err, toy.CALLS) == (0, "", [])
+    assert out.startswith("toy, then 0 more: about 0:00:00 in all, as recorded\n")
+    assert out.endswith(f"recorded in {record.path('toy')}\n")
+    assert out.count("\n") == 2 + len(cells_kept)  # a line for each cell
+    assert out.count(": kept  ") == len(cells_kept)
+    assert "    fixed, seed 11: kept  lr=1.0 width=2\n" in out
+    cells_kept[0].unlink()
+    _, out, _ = call(capsys, "rerun", "--jobs", "1")
+    assert len(toy.CALLS) == 1
+    assert out.count(": kept  ") == len(cells_kept) - 1
+    assert ": 0.0 s  " in out
+    assert record.load("toy").results().drop(columns="seconds").equals(before.drop(columns="seconds"))
+
+
+def test_a_rerun_refuses_what_a_run_refuses(toy, capsys):
+    run(capsys, "--scale", "full")
+    status, out, err = call(capsys, "rerun", "--jobs", "0")
+    assert status == 2
+    assert is_one_line(err)
+
+
 # --- the ledger and the list
 
 

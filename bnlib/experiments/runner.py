@@ -21,7 +21,7 @@ from . import cells, core
 from .record import FIRST, Run
 
 
-def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
+def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None, each=None):
     """Run an experiment, or arms of your own in it.
 
     Parameters
@@ -40,6 +40,8 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
         Cells run at the same time.
     progress : bool, optional
         Show a progress line. By default yes, but not on the pages of the built book.
+    each : callable, optional
+        Called with ``(arm, seed, setting, seconds, kept)`` for every cell that was computed, or was ``kept`` on disk.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None):
     quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
     own = {arm for arm, spec in arms.items() if spec} if isinstance(arms, dict) else set()
     own |= {arm for arm, plan in config.arms.items() if own & set(plan.others)}
-    work = _Work(name, config, seeds, jobs, quiet, own)
+    work = _Work(name, config, seeds, jobs, quiet, own, each)
     with work.bar:
         fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
         free = [arm for arm, plan in config.arms.items() if len(plan.settings) > 1]
@@ -91,8 +93,8 @@ def one_cell(name, config, arm, seed, setting, file=None):
 class _Work:
     """The cells of one run: what is done, what is to do, and the progress line."""
 
-    def __init__(self, name, config, seeds, jobs, quiet, own):
-        self.name, self.config, self.jobs, self.own = name, config, jobs, own
+    def __init__(self, name, config, seeds, jobs, quiet, own, each):
+        self.name, self.config, self.jobs, self.own, self.each = name, config, jobs, own, each
         self.seeds = {arm: config.confirming(arm)[:seeds] for arm in config.arms}
         self.summaries, self.rows, self.arrays, self.first = [], [], {}, {}
         tried = {
@@ -133,7 +135,7 @@ class _Work:
             else:
                 if not self.bar.disable:
                     self.bar.initial += self.config.arms[arm].steps  # took no time: says nothing of what is left
-                self._take(arm, seed, setting, done)
+                self._take(arm, seed, setting, done, kept=True)
         # The workers hand a cell over as soon as it is finished, and have written it to disk before.
         pool = joblib.Parallel(n_jobs=jobs or self.jobs, return_as="generator_unordered")
         # They tell its number and not its setting: what comes back is a copy, and copies of functions are not equal.
@@ -142,7 +144,7 @@ class _Work:
         ):
             self._take(*left[i][:3], cell)
 
-    def _take(self, arm, seed, setting, cell):
+    def _take(self, arm, seed, setting, cell, kept=False):
         tuning = seed in self.config.tuning_seeds
         plan, arrays = self.config.arms[arm], self.config.arrays
         label = {"arm": arm, "seed": seed, "tuning": tuning}
@@ -167,6 +169,8 @@ class _Work:
                 self.first[arm] = {"seed": seed, "losses": losses}
         self.bar.update(plan.steps)
         self._tell()
+        if self.each:
+            self.each(arm, seed, setting, cell["seconds"], kept)
 
     def _tell(self):
         self.bar.set_description_str(f"{self.name}: {len(self.summaries)} of {self.all} cells")
