@@ -130,8 +130,9 @@ def run(config, arm, seed, *, norm="none", init="he", optimizer="sgd", scale=1.0
     -------
     list of dict
         Rows for steps 1 to 20 and for each evaluation. ``step``; ``loss``, the median over the rates of the
-        mini-batch's loss to six digits, NaN where half of them have diverged. Evaluations also have ``accuracies``, a list over
-        the rates, with 0.1 for a run that has diverged, and ``width``, that of `band`. The last row has ``rates``.
+        mini-batch's loss, six digits, NaN where half of them have diverged. Evaluations also have ``accuracies``, a
+        list over the rates, with 0.1 for a run that has diverged, and ``width``, that of `band`. The last row has
+        ``rates``.
     """
     steps, options = config.arms[arm].steps, config.options
     train, validation, test = images(config.arms[arm].dataset)
