@@ -99,7 +99,7 @@ PRESETS = {
         seeds=(31,),
         tuning_seeds=(3, 4),
         arrays=ARRAYS,
-        options=OPTIONS | {"rates": dict.fromkeys(OPTIONS["rates"], rates(-5, 1, 1))},
+        options=OPTIONS | {"rates": dict.fromkeys(OPTIONS["rates"], rates(-4, 1, 1))},
     ),
     "full": Config(FULL, seeds=(11, 12, 13), tuning_seeds=(1, 2), arrays=ARRAYS, options=OPTIONS),
 }
@@ -297,10 +297,10 @@ def claims(cells):
         for end in ("low", "high"):
             told = f"Slope of the {end} end of BN's band against the scale, both as logarithms, {said}"
             add(f"slope-{end}{after}", arms["bn"], slope(end), told, "decades per decade")
-    for scale in (0.01, 100):
+    for size, scale in (("small", 0.01), ("large", 100)):
         pair = [name(method, "sgd", scale) for method in ("bn", "dd")]
         told = f"Width at {scale:g} times He's scale of the usable learning rates, SGD, BN minus a start from data"
-        add(f"width-dd-{scale:g}", pair, wider, told)
+        add(f"width-dd-{size}", pair, wider, told)
     told = "Slope of the middle of BN's band where the rate is that of the hidden weights alone, SGD"
     split = [name("bn", "split", scale) for scale in FEW]
     add("slope-split", split, slope("center"), told, "decades per decade", **derived, threshold=(1.8, 2.2))
