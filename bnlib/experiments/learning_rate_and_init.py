@@ -258,6 +258,11 @@ def claims(cells):
             value, spread = np.nan, (np.nan, np.nan)
         return Measured(value, spread, {(True, False): "≥", (False, True): "≤"}.get(ends, ""))
 
+    def higher(first, second):
+        """Upper end of the first arm's band minus that of the second's, in decades."""
+        ends = first["high"].to_numpy(float), second["high"].to_numpy(float)
+        return Measured(np.nan, (np.nan, np.nan)) if np.isnan(ends).any() else difference(*ends)
+
     def usable(*parts):
         """How many of the arms have a band."""
         return difference(np.sum([part["width"].to_numpy() > 0 for part in parts], axis=0), 0)
@@ -289,6 +294,9 @@ def claims(cells):
             told = f"of the usable learning rates, {said}, BN minus {words}"
             pair = at_he["bn"] + at_he[other]
             add(f"width-{other}{after}", pair, wider, f"Width at He's scale {told}", **more, **fixed)
+            told = f"Highest usable learning rate at He's scale, {said}, BN minus {words}, as logarithms"
+            add(f"high-{other}{after}", pair, higher, told, **more)
+            told = f"of the usable learning rates, {said}, BN minus {words}"
             pair = arms["bn"] + arms[other]
             add(f"mean-{other}{after}", pair, wider, f"Mean width over the nine scales {told}", **more)
         for method, words in (*others.items(), ("bn", "BN")):

@@ -306,12 +306,14 @@ def found(table):
 
 def test_a_whole_full_run_gives_every_claim_once():
     listed = claims(whole({"plain": 1.0, "dd": 2.0, "bn": 3.0}))
-    assert len({claim.id for claim in listed}) == len(listed) == 23
+    assert len({claim.id for claim in listed}) == len(listed) == 27
     told = {claim.id.removeprefix("learning-rate-and-init-"): claim for claim in listed}
     assert {name for name, claim in told.items() if claim.threshold is not None} == {"width-plain", "slope-split"}
     for label, claim in told.items():
         if label.startswith(("width", "mean", "all")):
             assert claim.measured.value == pytest.approx(1.0 if "dd" in label else 2.0), label
+        if label.startswith("high"):
+            assert claim.measured.value == 0
         if label.startswith("scales"):
             assert claim.measured.value == 9
 
@@ -341,17 +343,26 @@ def test_a_scale_without_a_band_is_left_out_of_the_slope_and_of_the_count():
 
 
 def test_widths_are_paired_and_compared_the_right_way_round():
-    table = cells(bn_sgd_1={"width": [3.0, 3.5, 2.5]}, plain_sgd_1={"width": [2.0, 2.0, 1.5]})
+    table = cells(bn_sgd_1={"width": [3.0, 3.5, 2.5]}, plain_sgd_1={"width": [2.0, 2.0, 1.5]}).assign(high=0.0)
     told = found(table.sample(frac=1, random_state=0))
-    assert set(told) == {"width-plain"}
+    assert set(told) == {"width-plain", "high-plain"}
     assert told["width-plain"].measured.value == pytest.approx((1 + 1.5 + 1) / 3)
     assert told["width-plain"].verdict == "agrees"
     assert found(table.assign(width=5 - table["width"]))["width-plain"].verdict == "disagrees"
 
 
+def test_the_highest_rates_are_compared_as_logarithms():
+    table = cells(
+        bn_sgd_1={"width": 3.0, "high": [0.5, 0.5, 0.0]}, plain_sgd_1={"width": 2.0, "high": [-1.0, -0.5, -1.0]}
+    )
+    assert found(table)["high-plain"].measured.value == pytest.approx((1.5 + 1 + 1) / 3)
+    table.loc[table["seed"] == 12, "high"] = np.nan
+    assert np.isnan(found(table)["high-plain"].measured.value)
+
+
 @pytest.mark.parametrize(("open_end", "bound"), [("bn", "≥"), ("plain", "≤"), ("both", "")])
 def test_a_band_that_touches_an_end_of_the_grid_makes_a_bound(open_end, bound):
-    table = cells(bn_sgd_1={"width": 3.0}, plain_sgd_1={"width": 2.0})
+    table = cells(bn_sgd_1={"width": 3.0}, plain_sgd_1={"width": 2.0}).assign(high=0.0)
     open_ = table["arm"].str.startswith(open_end) if open_end != "both" else True
     told = found(table.assign(edge=(table["seed"] == 12) & open_))["width-plain"]
     assert told.measured.bound == bound
@@ -361,6 +372,6 @@ def test_a_band_that_touches_an_end_of_the_grid_makes_a_bound(open_end, bound):
 def test_claims_are_only_of_arms_that_were_run():
     lite = whole({"plain": 1.0, "dd": 2.0, "bn": 3.0})
     lite = lite[lite["arm"].isin(experiment.PRESETS["lite"].arms)]
-    assert set(found(lite)) == {"width-plain", "width-dd"}
+    assert set(found(lite)) == {"width-plain", "width-dd", "high-plain", "high-dd"}
     assert claims(lite.assign(arm="my-" + lite["arm"])) == []
     assert name("bn", "sgd", 0.01) == "bn-sgd-0.01"
