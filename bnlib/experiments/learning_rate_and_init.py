@@ -89,7 +89,7 @@ FULL = {arm: Plan("mnist5k", 400, grid(**setting)) for arm, setting in _arms()}
 LITE = {arm: FULL[arm] for arm in (name(m, "sgd", s) for m in METHODS for s in (0.1, 1.0, 10.0))}
 OPTIONS = {
     "batch": 64,
-    "evaluations": [50, 100, 150, 200, 300, 380, 390, 400],
+    "evaluations": [25, 50, 100, 150, 200, 250, 300, 380, 390, 400],
     "rates": {"sgd": rates(-7, 2), "adam": rates(-7, 1), "split": rates(-8, 8)},
 }
 ARRAYS = {"accuracies": 40, "rates": 40}
@@ -130,7 +130,7 @@ def run(config, arm, seed, *, norm="none", init="he", optimizer="sgd", scale=1.0
     -------
     list of dict
         Rows for steps 1 to 20 and for each evaluation. ``step``; ``loss``, the median over the rates of the
-        mini-batch's loss, six digits, NaN where half of them have diverged. Evaluations also have ``accuracies``, a
+        mini-batch's loss, NaN where half of them have diverged. Evaluations also have ``accuracies``, a
         list over the rates, with 0.1 for a run that has diverged, and ``width``, that of `band`. The last row has
         ``rates``.
     """
@@ -163,7 +163,7 @@ def run(config, arm, seed, *, norm="none", init="he", optimizer="sgd", scale=1.0
     rows = []
     for step in sorted({s for s in range(1, FIRST + 1) if s <= steps} | wanted):
         middle = sorted(loss.get(step, np.inf) for loss in losses)[len(losses) // 2]
-        rows.append({"step": step, "loss": float(f"{middle:.6g}") if np.isfinite(middle) else float("nan")})
+        rows.append({"step": step, "loss": middle if np.isfinite(middle) else float("nan")})
         if step in wanted:
             now = [accuracy.get(step, CHANCE) for accuracy in accuracies]
             rows[-1] |= {"accuracies": now, "width": band(grid_, now)["width"]}
@@ -268,12 +268,16 @@ def claims(cells):
         return difference(np.sum([part["width"].to_numpy() > 0 for part in parts], axis=0), 0)
 
     def slope(end):
-        """A measure: slope of the line through log10 of an end of the band over log10 of the scale, of each seed."""
+        """A measure: slope of the line through log10 of an end of the band over log10 of the scale, of each seed.
+
+        A band that touches an end of the grid has an end that is not known, and is left out.
+        """
 
         def fitted(*parts):
             scales = np.log10([part["scale"].iloc[0] for part in parts])
             slopes = []
-            for ends in np.transpose([part[end].to_numpy(float) for part in parts]):
+            inside = [part[end].where(~part["edge"].astype(bool)).to_numpy(float) for part in parts]
+            for ends in np.transpose(inside):
                 there = ~np.isnan(ends)
                 slopes.append(np.polyfit(scales[there], ends[there], 1)[0] if there.sum() > 1 else np.nan)
             return Measured(np.nan, (np.nan, np.nan)) if np.isnan(slopes).any() else difference(slopes, 0)

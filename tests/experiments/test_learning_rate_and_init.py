@@ -342,6 +342,14 @@ def test_a_scale_without_a_band_is_left_out_of_the_slope_and_of_the_count():
     assert np.isnan(told["slope-low"].measured.value)
 
 
+def test_an_end_that_is_not_inside_the_grid_is_left_out_of_the_slope():
+    table = whole({"plain": 0.0, "dd": 2.0, "bn": 3.0}, lambda method, optimizer, scale: 2 * np.log10(scale))
+    last = (table["arm"] == "bn-split-100") & (table["seed"] == 12)
+    table.loc[last, "center"] = 0.0
+    assert found(table)["slope-split"].measured.value < 1.9
+    assert found(table.assign(edge=last))["slope-split"].measured.value == pytest.approx(2.0)
+
+
 def test_widths_are_paired_and_compared_the_right_way_round():
     table = cells(bn_sgd_1={"width": [3.0, 3.5, 2.5]}, plain_sgd_1={"width": [2.0, 2.0, 1.5]}).assign(high=0.0)
     told = found(table.sample(frac=1, random_state=0))
