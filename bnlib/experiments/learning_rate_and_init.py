@@ -315,7 +315,7 @@ def claims(cells):
         add(f"width-dd-{size}", pair, wider, told)
     told = "Slope of the middle of BN's band where the rate is that of the hidden weights alone, SGD"
     split = [name("bn", "split", scale) for scale in FEW]
-    add("slope-split", split, slope("center"), told, "decades per decade", **derived, threshold=(1.8, 2.2))
+    add("slope-split", split, slope("center"), told, "decades per decade", **derived, threshold=(1.9, 2.1))
     for other, words in others.items():
         few = [name(method, "sgd" if s == 1 else "sgd-all", s) for method in ("bn", other) for s in FEW]
         told = f"Mean width over five scales of all weights, the output layer's too, SGD, BN minus {words}"
