@@ -15,7 +15,7 @@ from bnlib.scratch.layers import BatchNorm, ReLU
 from bnlib.scratch.network import accuracy, fit, mlp, pixels
 from bnlib.scratch.optimizers import SGD, Adam
 
-from .core import Config, Measured, Plan, Statement, grid, known, measure
+from .core import Config, Measured, Plan, Statement, grid, known, measure, named
 from .paired import WINDOW, difference
 
 METHODS = {"plain": ("none", "he"), "dd": ("none", "dd"), "bn": ("bn", "he")}  # norm and init
@@ -137,7 +137,7 @@ def run(config, arm, seed, *, norm="none", init="he", optimizer="sgd", scale=1.0
     steps, options = config.arms[arm].steps, config.options
     train, validation, test = images(config.arms[arm].dataset)
     held_out = validation if seed in config.tuning_seeds else test
-    norm, start, step_of = (_named(*pair) for pair in ((NORMS, norm), (INITS, init), (OPTIMIZERS, optimizer)))
+    norm, start, step_of = (named(*pair) for pair in ((NORMS, norm), (INITS, init), (OPTIMIZERS, optimizer)))
     known(layers, LAYERS, "value")
     wanted = {step for step in options["evaluations"] if step <= steps} | {steps}
     grid_ = options["rates"]["sgd" if callable(optimizer) else optimizer]
@@ -329,10 +329,3 @@ LOOKS = {
     | ({"linestyle": "-"} if arm.startswith("dd") else {})
     for arm in ARMS
 }
-
-
-def _named(choices, value):
-    if callable(value):
-        return value
-    known(value, choices, "value")
-    return choices[value]
