@@ -256,9 +256,30 @@ def width_by_text(rates, accuracies, level):
     return max(map(len, text.split()), default=0) * np.diff(np.log10(rates)).mean()
 
 
+def clip_as_one_vector(grads, limit):
+    vector = np.concatenate([g.ravel() for g in grads])
+    vector *= limit / max(limit, np.linalg.norm(vector))
+    ends = np.cumsum([g.size for g in grads])[:-1]
+    return [part.reshape(g.shape) for part, g in zip(np.split(vector, ends), grads, strict=True)]
+
+
+def clip_with_a_guard(grads, limit):
+    """As PyTorch does it: a small number keeps the division from failing."""
+    norm = math.hypot(*(np.linalg.norm(g) for g in grads))
+    return tuple(np.float32(min(1, limit / (norm + 1e-6)) * g) for g in grads)
+
+
+def clip_with(norm):
+    """Scale by ``limit`` over this norm where it is above the limit."""
+    return lambda grads, limit: [g * limit / norm(grads) if norm(grads) > limit else g for g in grads]
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
+        ("clip-gradients", clip_as_one_vector),
+        ("clip-gradients", clip_with_a_guard),
+        ("clip-gradients", clip_with(lambda grads: np.linalg.norm([np.linalg.norm(g) for g in grads]))),
         ("batchnorm-forward", forward_channels_last),
         ("batchnorm-backward", backward_staged),
         ("batchnorm-backward", backward_by_projection),
@@ -613,6 +634,30 @@ def test_ratio_mistakes_as_students_write_them(answer, slug):
 )
 def test_drift_mistakes_as_students_write_them(answer, slug):
     feedback = check("drift", answer)
+    assert not feedback.passed
+    assert feedback.mistake == slug, feedback
+
+
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        # the cell a learner starts from
+        (lambda grads, limit: [g * min(1, limit / np.linalg.norm(g)) for g in grads], "each-on-its-own"),
+        (lambda grads, limit: [np.sign(g) * np.minimum(abs(g), limit) for g in grads], "by-value"),
+        (lambda grads, limit: [limit * g for g in clip_with(lambda g: 1)(grads, 0.5)], None),
+        (clip_with(lambda grads: max(map(np.linalg.norm, grads))), "largest-norm"),
+        (clip_with(lambda grads: sum(map(np.linalg.norm, grads))), "norms-added"),
+        (clip_with(lambda grads: sum(np.vdot(g, g) for g in grads)), "root-forgotten"),
+        (clip_with(lambda grads: np.sqrt(np.mean([np.vdot(g, g) for g in grads]))), "root-mean-square"),
+        (clip_with(lambda grads: 0), "not-clipped"),
+        (lambda grads, limit: clip_as_one_vector(grads, limit)[0], "wrong-number"),
+        (lambda grads, limit: (clip_as_one_vector(grads, limit), 1.0), "wrong-number"),
+        (lambda grads, limit: [g.ravel() for g in clip_as_one_vector(grads, limit)], "wrong-shape"),
+        (lambda grads, limit: [g.sort() for g in grads], "mutates-input"),
+    ],
+)
+def test_clipping_mistakes_as_students_write_them(answer, slug):
+    feedback = check("clip-gradients", answer)
     assert not feedback.passed
     assert feedback.mistake == slug, feedback
 

@@ -10,6 +10,7 @@ import numpy as np
 from ..scratch.gradcheck import scaled_error
 from . import (
     backward,
+    clipping,
     comparing,
     drift,
     folding,
@@ -27,6 +28,7 @@ from .attempt import Problem, attempt, situation
 TOPICS = (
     *(forward, backward, running, folding, inits, comparing, drift, whitening, population, growing, layer),
     widths,
+    clipping,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
