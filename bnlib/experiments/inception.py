@@ -369,10 +369,20 @@ def _clock(train, steps, batch, seed):
     return rows
 
 
-def draw(rows, ax):
-    """Accuracy against steps: one curve for each arm, its band the range over the confirming seeds."""
-    bands(ax, rows[~rows["tuning"]], "accuracy", LOOKS)
-    ax.set(xlabel="training step", ylabel="accuracy")
+def draw(rows, ax, x="step"):
+    """Accuracy against steps, or ``x``: one curve for each arm, its band the range over the confirming seeds.
+
+    Seeds are evaluated at steps of their own; between two evaluations a straight line stands for the curve.
+    """
+    columns, tables = ["arm", "seed", x, "accuracy"], []
+    for _, arm in rows[~rows["tuning"]].groupby("arm", sort=False):
+        curves = arm.pivot_table(index=x, columns="seed", values="accuracy").interpolate("index", limit_area="inside")
+        tables.append(
+            curves.melt(ignore_index=False, value_name="accuracy").reset_index().assign(arm=arm["arm"].iloc[0])
+        )
+    for table in tables:
+        bands(ax, table[columns], "accuracy", LOOKS, x=x)
+    ax.set(xlabel="training step" if x == "step" else x, ylabel="accuracy")
 
 
 def claims(cells):
@@ -576,7 +586,7 @@ LOOKS = {
                 "bn-x5": ("BN, 5 times the rate", "--"),
                 "bn-x30": ("BN, 30 times the rate", ":"),
                 "bn-fast": ("BN, rate 0.25", "-"),
-                "bn-x5-sigmoid": ("BN, sigmoids", "-"),
+                "bn-x5-sigmoid": ("BN, sigmoids", "-."),
                 "bn-tuned": ("BN, tuned", "--"),
             }.get(arm, ()),
             strict=False,
