@@ -180,7 +180,7 @@ FULL = plans()
 ARMS = lines(FULL)
 LITE = {
     arm: plan
-    for arm, plan in plans("fashion-mnist", 200, {**RATES, "naive": [0.05]}).items()
+    for arm, plan in plans("mnist5k", 200, {**RATES, "naive": [0.05]}).items()
     if arm in ("inception", "bn-baseline", "bn-x5", "inception-x5", "dd")
 }
 # ``images``: on how many a tuning and a confirming cell is evaluated on the way.
