@@ -87,13 +87,14 @@ class MiniInception(nn.Module):
     dropout : float
         Share of the 56 averages that dropout removes in training.
     response : bool
-        Local response normalization after the stem, as in nets before BN (Krizhevsky et al. 2012).
+        Local response normalization after the stem, as in nets before BN (Krizhevsky et al. 2012). Their factor
+        1e-4 is for pixels from 0 to 255; here it is 1, for inputs of variance 1.
     """
 
     def __init__(self, norm=None, activation=torch.relu, modules=5, dropout=0.0, response=False):
         super().__init__()
         self.stem = Block(_conv(1, 16, 3, stride=2), 16, norm, activation)
-        self.response = nn.LocalResponseNorm(5) if response else nn.Identity()
+        self.response = nn.LocalResponseNorm(5, alpha=1.0) if response else nn.Identity()
         widths = [16] + [Inception.OUTPUTS] * (modules - 1)
         self.stack = nn.Sequential(*(Inception(width, norm, activation) for width in widths))
         self.dropout = nn.Dropout(dropout)

@@ -102,7 +102,7 @@ def test_every_experiment_holds_what_the_runner_needs(name):
             assert arm in module.ARMS
             assert plan.dataset in data.NAMES
             assert (plan.like is None) == bool(plan.settings)
-            assert plan.like is None or plan.like in preset.arms
+            assert set(plan.others) <= set(preset.arms)
             assert all(set(setting) <= set(allowed) for setting in plan.settings)
 
 

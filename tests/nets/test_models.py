@@ -208,7 +208,7 @@ def test_response_normalization_stands_after_the_stem(images):
     model = build(lambda norm: models.MiniInception(modules=1, response=True))
     without = build(lambda norm: models.MiniInception(modules=1))
     with torch.no_grad():
-        h = F.local_response_norm(F.max_pool2d(without.stem(images), 2), 5)
+        h = F.local_response_norm(F.max_pool2d(without.stem(images), 2), 5, alpha=1.0)
         wanted = without.head(without.stack(h).mean((2, 3)))
         torch.testing.assert_close(model(images), wanted)
         assert not torch.allclose(model(images), without(images), rtol=1e-6)
