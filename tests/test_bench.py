@@ -129,7 +129,7 @@ def test_the_command_records_and_prints(monkeypatch, capsys, tmp_path, recorded)
     assert __main__.main(["bench"]) == 0
     assert seen == [["1"] * 3, ["2"] * 3]
     assert bench.load() == bench_rows
-    assert "(256, 64, 28, 28)         fast  " in capsys.readouterr().out
+    assert "(256, 64, 28, 28)           fast  " in capsys.readouterr().out
 
 
 def test_the_recorded_file_is_complete_and_consistent(recorded):
