@@ -274,6 +274,12 @@ def clip_with(norm):
     return lambda grads, limit: [g * limit / norm(grads) if norm(grads) > limit else g for g in grads]
 
 
+def shrink_by_pairs(layers):
+    """Right, by another way: a variance is half the mean squared distance of all pairs of images."""
+    signals = [np.mean((z[:, None] - z) ** 2) / 2 for z in layers]
+    return [after / before for before, after in itertools.pairwise(signals)]
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
@@ -309,6 +315,8 @@ def clip_with(norm):
         ("whiten", whiten_by_matrix_root),
         ("band-width", width_by_loop),
         ("band-width", width_by_text),
+        ("signal-shrink", shrink_by_pairs),
+        ("signal-shrink", lambda zs: [np.mean(b.var(0)) / np.mean(a.var(0)) for a, b in itertools.pairwise(zs)]),
         ("growing-rate", rates_by_loop),
         ("growing-rate", lambda lr, wd, steps: [lr * (1 - lr * wd) ** (-2 * t - 1) for t in range(steps)]),
         ("growing-rate", lambda lr, wd, steps: lr * np.exp(-np.log1p(-lr * wd) * (2 * np.arange(steps) + 1))),

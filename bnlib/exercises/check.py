@@ -20,6 +20,7 @@ from . import (
     layer,
     population,
     running,
+    shrink,
     whitening,
     widths,
 )
@@ -29,6 +30,7 @@ TOPICS = (
     *(forward, backward, running, folding, inits, comparing, drift, whitening, population, growing, layer),
     widths,
     clipping,
+    shrink,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
