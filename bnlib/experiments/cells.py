@@ -38,6 +38,7 @@ TELLING |= {
     "BAND",
     "BANDS",
     "AGAIN",
+    "CURVES",
 }  # what makes a long list of arms
 
 

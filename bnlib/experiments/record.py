@@ -20,6 +20,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 POINTS = 40  # of a recorded curve
 FIRST = 20  # steps whose losses tell whether a recorded run is still what the code computes
 LABELS = ("arm", "seed", "tuning")
+PLAN = {"like": None, "seeds": None, "curves": False, "probed": False, "alone": False, "change": {}, "times": {}}
 
 
 @dataclasses.dataclass(eq=False)
@@ -90,11 +91,12 @@ def environment():
 
 
 def save(run):
-    """Write a run to its file in `RESULTS`; the file appears whole or not at all."""
-    tuning, results = run.cells[run.cells["tuning"]], run.results()
+    """Write a run, whole or not at all, to its file in `RESULTS`; of curves what the module's ``CURVES`` says."""
+    tuning, results = run.cells[run.cells["tuning"]], run.results().round({"seconds": 1})
     config = dataclasses.asdict(run.config)
-    for plan in config["arms"].values():
-        plan["settings"] = _pack(plan["settings"])
+    for arm, plan in config["arms"].items():
+        said = {key: value for key, value in plan.items() if key not in PLAN or value != PLAN[key]}
+        config["arms"][arm] = {**said, "settings": _pack(plan["settings"])}
     content = {
         "experiment": run.name,
         "hash": run.config.hash(),
@@ -102,14 +104,14 @@ def save(run):
         "environment": environment(),
         "seconds": run.seconds(),
         "config": config,
-        "chosen": run.chosen,
-        "first": {arm: dict(then, losses=[_finite(v) for v in then["losses"]]) for arm, then in run.first.items()},
+        "chosen": {arm: _place(run.config.arms[arm], choice) for arm, choice in run.chosen.items()},
+        "first": {arm: dict(then, losses=[_digits(v, 5) for v in then["losses"]]) for arm, then in run.first.items()},
         # arm -> a list of scores for each setting, one score for each tuning seed
         "tried": {
             arm: np.reshape([short(v) for v in part["score"]], (-1, len(run.config.tuning_seeds))).tolist()
             for arm, part in tuning.groupby("arm", sort=False)
         },
-        "results": _table(results.drop(columns=[*_setting_columns(run), "setting"])),
+        "results": _table(results.drop(columns=[*_setting_columns(run), "setting", "dataset", "steps", "tuning"])),
         "curves": [_curve(run, *key, part) for key, part in run.rows.groupby([*LABELS, "key"], sort=False)],
         "arrays": {
             arm: {name: _thin_array(run, name, *pair) for name, pair in columns.items()}
@@ -130,21 +132,23 @@ def load(name):
     arms = content["config"].pop("arms")
     plans = {arm: core.Plan(**_tuples({**p, "settings": _unpack(p["settings"])})) for arm, p in arms.items()}
     config = core.Config(arms=plans, **_tuples(content["config"]))
-    chosen = content["chosen"]
+    chosen = {arm: _at_place(plans[arm], choice) for arm, choice in content["chosen"].items()}
     tried = [
         {"arm": arm, "seed": seed, "tuning": True, "setting": setting, "score": score}
         for arm, table in content["tried"].items()
         for setting, scores in zip(plans[arm].settings, table, strict=True)
         for seed, score in zip(config.tuning_seeds, scores, strict=True)
     ]
-    results = pd.DataFrame(content["results"]).assign(setting=lambda t: [chosen[arm]["setting"] for arm in t["arm"]])
+    results = pd.DataFrame(content["results"]).assign(tuning=False)
+    results["setting"] = [chosen[arm]["setting"] for arm in results["arm"]]
     both = pd.concat([pd.DataFrame(tried), results] if tried else [results], ignore_index=True)
     of = [plans[arm] for arm in both["arm"]]
     both = both.assign(dataset=[plan.dataset for plan in of], steps=[plan.steps for plan in of])
     both = both.join(pd.DataFrame(list(both["setting"]), index=both.index))
     curves = []
     for curve in content["curves"]:
-        arm, place = curve["arm"], curve.pop("setting")
+        curve = {"tuning": False, **curve}
+        arm, place = curve["arm"], curve.pop("setting", None)
         setting = chosen[arm]["setting"] if place is None else plans[arm].settings[place]
         curves.append(pd.DataFrame(curve.pop("rows")).assign(**setting, **curve))
     arrays = {
@@ -180,15 +184,29 @@ def _unpack(packed):
     return [{name: v[i] if isinstance(v, list) else v for name, v in packed.items()} for i in range(count)]
 
 
+def _place(plan, choice):
+    """A choice with the place of its setting among those of its arm, where it is one of them."""
+    settings = list(plan.settings)
+    return dict(choice, setting=settings.index(choice["setting"])) if choice["setting"] in settings else choice
+
+
+def _at_place(plan, choice):
+    place = choice["setting"]
+    return dict(choice, setting=plan.settings[place]) if isinstance(place, int) else choice
+
+
 def _curve(run, arm, seed, tuning, key, part):
     known = [*LABELS, "key", *_setting_columns(run), "score"]
-    plain = part[[column for column in part if column not in known]].dropna(axis=1, how="all")
+    digits = getattr(core.module(run.name), "CURVES", None)  # column -> significant digits; without it all columns
+    kept = [c for c in part if c not in known and (digits is None or c in ("step", *digits))]
+    plain = part[kept].dropna(axis=1, how="all")
     rows = plain.iloc[thin(plain["step"], run.config.options.get("points", POINTS))]
     # the place of a tuning cell's setting among those of its arm; None is the chosen one
     settings = list(run.config.arms[arm].settings)
     place = settings.index(run.cells["setting"].iloc[key]) if tuning else None
-    columns = {name: [short(v) for v in rows[name]] for name in rows}
-    return {"arm": arm, "seed": int(seed), "tuning": bool(tuning), "setting": place, "rows": columns}
+    columns = {name: [short(v, (digits or {}).get(name, 5)) for v in rows[name]] for name in rows}
+    of = {"tuning": True, "setting": place} if tuning else {}
+    return {"arm": arm, "seed": int(seed), **of, "rows": columns}
 
 
 def _thin_array(run, name, steps, values):
@@ -206,18 +224,18 @@ def _table(frame):
     return {name: [short(v) for v in frame[name]] for name in frame}
 
 
-def short(value):
-    """Numbers rounded to five significant digits, inside lists too."""
+def short(value, digits=5):
+    """Numbers rounded to significant digits, inside lists too."""
     if isinstance(value, list):
-        return [short(v) for v in value]
+        return [short(v, digits) for v in value]
     if isinstance(value, float | np.floating):
-        return _finite(float(f"{value:.5g}"))
+        return _digits(value, digits)
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _finite(value):
-    """NaN and infinity as None: the file is JSON."""
-    return value if math.isfinite(value) else None
+def _digits(value, digits):
+    """Rounded to significant digits; NaN and infinity as None: the file is JSON."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _tuples(content):
