@@ -107,9 +107,10 @@ BANDS = {
 }
 FULL = plans("sigmoid", DEPTHS, SIGMOID_INITS, OPTIMIZERS, again=("plain", "bn")) | BANDS
 LITE = plans(
-    *("sigmoid", (3, 5), ("xavier", "dd"), ("sgd",), {"sgd": [0.3, 1.0, 3.0, 10.0]}, "mnist5k"), lambda _: 800
+    *("sigmoid", (3, 5), ("xavier", "dd"), ("sgd",), {"sgd": [0.1, 0.3, 1.0, 3.0, 10.0]}, "mnist5k"), lambda _: 400
 )
 ARMS = lines(FULL)
+CURVES = {"accuracy": 3}  # what a recorded curve keeps, to so many digits
 # ``images``: on how many a tuning and a confirming cell is evaluated. ``points``: of a recorded curve.
 OPTIONS = {"batch": 64, "images": (1_000, 2_000), "goal": 0.8, "rates": BAND, "points": 14}
 PRESETS = {
@@ -261,11 +262,13 @@ def draw(rows, ax):
     """Accuracy against steps: one curve for each arm, its band the range over the confirming seeds."""
     looks = {}
     for arm in rows["arm"].unique():
-        norm = arm.removesuffix("-again").split("-")[-1]
-        kind = {"bn": "batchnorm", "dd": "none"}.get(norm, "none")
-        solid = {"linestyle": "-"} if norm == "dd" or "-dd-" in arm else {}
-        label = {"bn": "BN", "dd": "no BN, started from data"}.get(norm, "no BN")
-        looks[arm] = {"label": label, **look(kind), **(solid if kind == "none" else {})}
+        parts = arm.removesuffix("-again").split("-")
+        norm = parts[-1]
+        if parts[0] in ACTIVATIONS:  # else it is a learner's own
+            name, kind, line = ("BN", "batchnorm", ":") if norm == "bn" else ("no BN", "none", "-")
+            looks[arm] = {"label": name, **look(kind)}
+            if norm == "dd" or "-dd-" in arm:
+                looks[arm] |= {"label": f"{name}, started from data", "linestyle": line}
     bands(ax, rows[~rows["tuning"]], "accuracy", looks)
     ax.set(xscale="log", xlabel="training step (log axis)", ylabel="accuracy")
 
@@ -274,9 +277,13 @@ def claims(cells):
     """The ratios of steps over the depths, naive and tuned, and what BN bears. Arms that were not run give none."""
 
     def decades(*parts):
+        """How much wider BN's band is, a mean over the depths; a bound where a band touches an end of the grid."""
         plain, bn = parts[::2], parts[1::2]
-        means = (np.mean([part["width"].to_numpy() for part in arms], axis=0) for arms in (bn, plain))
-        return difference(*means)
+        means = (np.mean([part["width"].to_numpy(float) for part in arms], axis=0) for arms in (bn, plain))
+        cut = tuple(not all(part["inside"].all() for part in arms) for arms in (bn, plain))
+        if all(cut):  # either may be the wider one
+            return difference([np.nan], [np.nan])
+        return difference(*means)._replace(bound={(True, False): "≥", (False, True): "≤"}.get(cut, ""))
 
     def arms_of(init, depth):
         return [arm_of("sigmoid", depth, init, "sgd", norm) for norm in NORMS]
@@ -320,6 +327,17 @@ def claims(cells):
                     f"A/A: {name} tuned against itself with other seeds, ratio of steps to 80 %, {words}",
                 )
                 for norm, name in (("plain", "the net without BN"), ("bn", "BN"))
+            ),
+            *(
+                Statement(
+                    *(f"{name}-{depth}", [arm_of("sigmoid", depth, init, "sgd", norm) for init in ("xavier", "dd")]),
+                    *(
+                        reach(),
+                        f"{side}, SGD: Xavier's start takes this many times the steps of a start from data to 80 %, "
+                        + words,
+                    ),
+                )
+                for name, norm, side in (("start", "plain", "Without BN"), ("start-bn", "bn", "With BN"))
             ),
             Statement(
                 *(f"end-{depth}", tuned, lambda plain, bn: difference(100 * bn["best"], 100 * plain["best"])),

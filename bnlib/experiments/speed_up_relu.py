@@ -16,6 +16,7 @@ FULL = {
 }
 LITE = plans("relu", (5,), ("he", "dd"), ("sgd",), {"sgd": [0.03, 0.1, 0.3]}, "mnist5k", lambda depth: 400)
 ARMS = lines(FULL)
+CURVES = {"accuracy": 3}  # what a recorded curve keeps, to so many digits
 PRESETS = {
     "lite": Config(LITE, seeds=(31, 32, 33), tuning_seeds=(3, 4), options=OPTIONS),
     "full": Config(FULL, seeds=(11, 12, 13), tuning_seeds=(1, 2), options=OPTIONS),
@@ -37,7 +38,7 @@ def claims(cells):
     table = []
     for activation, (start, _) in INITS.items():
         for depth in DEPTHS:
-            net, words = f"{activation}-{depth}", f"{depth} layers of {activation}"
+            net, words = f"{activation}-{depth}", f"{depth} layers of {activation.replace('relu', 'ReLU')}"
             naive = [f"{net}-{start}-sgd-{norm}" for norm in ("plain", "bn")]
             tuned = (f"{net}-plain", f"{net}-bn")
             fixed = {"threshold": (None, 3.0)} if activation == "relu" and depth <= 10 else {}

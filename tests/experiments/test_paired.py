@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bnlib.experiments.paired import difference, ratio, sign_test, smooth, steps_to
+from bnlib.experiments.paired import difference, ratio, sign_test, smooth, steps_to, width
 
 RNG = np.random.default_rng(0)
 
@@ -148,6 +148,38 @@ def test_a_comparison_takes_as_many_runs_of_both_arms():
 def test_numbers_are_plain_floats_ready_for_json():
     for measured in (ratio(done(3, 5), done(1, 2)), difference(np.float32([3, 5]), np.float32([1, 2]))):
         assert {type(v) for v in (measured.value, *measured.spread)} == {float}
+
+
+# --- the width of a band
+
+HALVES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("usable", "rates", "inside"),
+    [
+        ("0000000", 0, True),
+        ("0001000", 1, True),
+        ("0111000", 3, True),
+        ("0110100", 2, True),  # a gap ends a band
+        ("0101110", 3, True),  # the longest run, wherever it is
+        ("0110110", 2, True),
+        ("1110000", 3, False),  # may go on below
+        ("0000111", 3, False),
+        ("1011100", 3, True),  # the end of the grid belongs to another run
+        ("1111111", 7, False),
+    ],
+)
+def test_a_width_is_half_a_decade_for_each_rate_of_the_longest_run(usable, rates, inside):
+    decades, found_inside = width([mark == "1" for mark in usable], HALVES)
+    assert decades == pytest.approx(0.5 * rates)
+    assert (type(decades), found_inside) == (float, inside)
+
+
+def test_the_width_depends_on_the_spacing_of_the_rates():
+    usable = [False, True, True, False]
+    assert width(usable, [0.1, 1.0, 10.0, 100.0])[0] == pytest.approx(2)
+    assert width(usable, [1.0, 2.0, 4.0, 8.0])[0] == pytest.approx(2 * math.log10(2))
 
 
 # --- the sign test
