@@ -39,6 +39,7 @@ TELLING |= {
     "BANDS",
     "AGAIN",
     "CURVES",
+    "LOWER",
 }  # what makes a long list of arms
 
 

@@ -42,6 +42,12 @@ RATES = {
     "momentum": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
     "adam": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1],
 }
+# Deeper nets want lower rates: added where the best of these was the lowest, for all arms of that depth.
+LOWER = {
+    6: {"momentum": [0.003]},
+    10: {"momentum": [0.003]},
+    20: {"sgd": [0.01], "momentum": [0.003], "adam": [1e-4]},
+}
 BAND = [0.003, 0.01, *RATES["sgd"], 100.0]  # wider, to find both ends
 LEVELS = (0.8, 0.85)
 TUNED = {  # of several arms the best: their inits (None: all), norm, and the line that says so
@@ -64,7 +70,9 @@ def limit(depth):
     return 3_000 if depth < 10 else 2_500
 
 
-def plans(activation, depths, starts, optimizers, rates=RATES, dataset="fashion-mnist", steps=limit, again=()):
+def plans(
+    activation, depths, starts, optimizers, rates=RATES, dataset="fashion-mnist", steps=limit, again=(), lower=LOWER
+):
     """The plans of all combinations and of the tuned arms, some of these ``again`` with other seeds."""
     found = {}
     for depth in depths:
@@ -72,7 +80,8 @@ def plans(activation, depths, starts, optimizers, rates=RATES, dataset="fashion-
         for init, optimizer, norm in itertools.product(starts, optimizers, NORMS):
             setting = {"activation": activation, "depth": depth, "init": init, "optimizer": optimizer, "norm": norm}
             arm = arm_of(activation, depth, init, optimizer, norm)
-            found[arm] = Plan(settings=grid(**setting, lr=rates[optimizer]), **about)
+            tried = [*lower.get(depth, {}).get(optimizer, []), *rates[optimizer]]
+            found[arm] = Plan(settings=grid(**setting, lr=tried), **about)
         for name, (some, norm, _) in TUNED.items():
             like = tuple(arm_of(activation, depth, i, o, norm) for i in some or starts for o in optimizers)
             found[f"{activation}-{depth}-{name}"] = Plan(like=like, **about)

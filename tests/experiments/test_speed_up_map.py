@@ -15,6 +15,7 @@ from bnlib.experiments.paired import steps_to, width
 from bnlib.experiments.speed_up_map import (
     DEPTHS,
     ENOUGH,
+    LOWER,
     OPTIMIZERS,
     PRESETS,
     RATES,
@@ -63,7 +64,9 @@ def test_every_place_of_the_map_has_an_arm_whose_name_says_its_settings():
     for depth, init, optimizer, norm in places:
         plan = full.arms[arm_of("sigmoid", depth, init, optimizer, norm)]
         assert (plan.dataset, plan.steps) == ("fashion-mnist", 3_000 if depth < 10 else 2_500)
-        assert [setting.pop("lr") for setting in map(dict, plan.settings)] == RATES[optimizer]
+        rates = [setting.pop("lr") for setting in map(dict, plan.settings)]
+        assert rates == sorted(rates)
+        assert rates == [*LOWER.get(depth, {}).get(optimizer, []), *RATES[optimizer]]
         same = {"activation": "sigmoid", "depth": depth, "init": init, "optimizer": optimizer, "norm": norm}
         assert all(setting | same == setting for setting in plan.settings)
     tuned = [arm for arm, plan in full.arms.items() if plan.like]
@@ -76,7 +79,8 @@ def test_both_sides_of_a_tuned_ratio_may_choose_among_as_many_settings():
     for depth in DEPTHS:
         plain, bn, dd = (arms[f"sigmoid-{depth}-{kind}"] for kind in ("plain", "bn", "dd"))
         tried = [[s for arm in plan.like for s in arms[arm].settings] for plan in (plain, bn, dd)]
-        assert [len(settings) for settings in tried] == [76, 76, 19]
+        more = sum(map(len, LOWER.get(depth, {}).values()))
+        assert [len(settings) for settings in tried] == [76 + 4 * more, 76 + 4 * more, 19 + more]
         assert [{s["norm"] for s in settings} for settings in tried] == [{"plain"}, {"bn"}, {"plain"}]
         assert {s["depth"] for settings in tried for s in settings} == {depth}
         assert {s["init"] for s in tried[2]} == {"dd"}

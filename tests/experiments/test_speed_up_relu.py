@@ -8,7 +8,7 @@ import pytest
 
 from bnlib.experiments import core, record, runner, speed_up_map
 from bnlib.experiments import speed_up_relu as experiment
-from bnlib.experiments.speed_up_relu import DEPTHS, INITS, PRESETS, RATES, claims
+from bnlib.experiments.speed_up_relu import DEPTHS, INITS, LOWER, PRESETS, RATES, claims
 
 RECORDED = record.path("speed-up-relu")  # before the tests get a folder of their own
 
@@ -23,7 +23,8 @@ def test_every_place_has_an_arm_and_a_line():
     for place in places:
         activation, depth, init, optimizer, norm = place
         plan = full.arms[speed_up_map.arm_of(*place)]
-        assert [setting["lr"] for setting in plan.settings] == RATES[optimizer]
+        lower = LOWER.get(depth, {}).get(optimizer, [])
+        assert [setting["lr"] for setting in plan.settings] == sorted([*lower, *RATES[optimizer]])
         same = {"activation": activation, "depth": depth, "init": init, "optimizer": optimizer, "norm": norm}
         assert all(setting | same == setting for setting in plan.settings)
     assert len(full.arms) == len(places) + 5 * len(INITS) * len(DEPTHS)
@@ -37,7 +38,8 @@ def test_both_sides_of_a_tuned_ratio_may_choose_among_as_many_settings():
     for activation, depth in itertools.product(INITS, DEPTHS):
         plain, bn, dd = (arms[f"{activation}-{depth}-{kind}"].like for kind in ("plain", "bn", "dd"))
         tried = [sum(len(arms[arm].settings) for arm in like) for like in (plain, bn, dd)]
-        assert tried == [24, 24, 12]
+        more = sum(map(len, LOWER.get(depth, {}).values()))
+        assert tried == [24 + 2 * more, 24 + 2 * more, 12 + more]
         assert {s["init"] for arm in dd for s in arms[arm].settings} == {"dd"}
         assert {s["norm"] for arm in bn for s in arms[arm].settings} == {"bn"}
 
