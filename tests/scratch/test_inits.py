@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bnlib.scratch.inits import data_dependent, gaussian, linears, sigmoid_gain
+from bnlib.scratch.inits import data_dependent, gaussian, he, linears, sigmoid_gain
 from bnlib.scratch.layers import BatchNorm, Linear, ReLU, Sigmoid
 from bnlib.scratch.network import mlp
 
@@ -36,6 +36,7 @@ def test_linears_are_the_linear_layers_in_their_order():
 # each changes a net in place, with inputs of 8 features
 EACH = {
     "gaussian": lambda net: gaussian(net, 0.3, np.random.default_rng(0)),
+    "he": lambda net: he(net, np.random.default_rng(0)),
     "sigmoid_gain": sigmoid_gain,
     "data_dependent": lambda net: data_dependent(net, inputs(100, 8)),
 }
@@ -51,6 +52,16 @@ def test_arrays_are_changed_in_place_and_keep_their_dtype(name):
         assert layer.params[key] is param
         assert param.dtype == np.float32
     assert np.abs(net.layers[0].params["weight"] - start[0]["weight"]).min() > 0
+
+
+def test_he_has_mean_0_variance_2_by_the_inputs_and_no_biases():
+    net = with_biases(mlp([400, 300, 200, 10]))
+    he(net, np.random.default_rng(1))
+    for layer, inputs_ in zip(linears(net), (400, 300, 200), strict=True):
+        weight = layer.params["weight"]
+        assert abs(weight.mean()) < 4 * np.sqrt(2 / inputs_ / weight.size)
+        assert weight.std() == pytest.approx(np.sqrt(2 / inputs_), rel=0.06)
+        assert not layer.params["bias"].any()
 
 
 # --- gaussian --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from bnlib.scratch.batchnorm import (
     batchnorm_inference,
 )
 from bnlib.scratch.gradcheck import numerical_gradient, scaled_error
-from bnlib.scratch.layers import BatchNorm, Conv2d, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid
+from bnlib.scratch.layers import BatchNorm, Conv2d, Dropout, Flatten, Layer, Linear, ReLU, Sigmoid, Tanh
 
 RNG = np.random.default_rng(0)
 
@@ -23,6 +23,7 @@ RNG = np.random.default_rng(0)
 LAYERS = {
     "Linear": (lambda: Linear(4, 3, np.random.default_rng(1)), [(5, 4)], torch.nn.functional.linear),
     "Sigmoid": (Sigmoid, [(5, 4), (2, 3, 4)], torch.sigmoid),
+    "Tanh": (Tanh, [(5, 4), (2, 3, 4)], torch.tanh),
     "ReLU": (ReLU, [(5, 4), (2, 3, 4)], torch.relu),
     "BatchNorm": (
         lambda: BatchNorm(4),

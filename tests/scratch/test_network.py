@@ -428,3 +428,18 @@ def test_a_first_convolution_leaves_out_the_gradient_of_its_input():
     net.forward(x)
     assert net.backward(dy).shape == x.shape
     assert_array_equal(net.layers[0].grads["weight"], grads)
+
+
+def test_a_function_says_when_to_evaluate_and_another_when_to_stop(clouds):
+    asked = []
+
+    def every(step, history):
+        asked.append((step, len(history)))
+        return step in (2, 3, 7)
+
+    options = {"lr": 0.1, "steps": 10, "validation": clouds, "batch": 20, "progress": False}
+    whole = fit(mlp([2, 5, 3]), *clouds, every=every, **options)
+    assert [row["step"] for row in whole] == [2, 3, 7, 10]  # the last step is always one
+    assert asked == [(1, 0), (2, 0), (3, 1), *((step, 2) for step in (4, 5, 6, 7)), (8, 3), (9, 3)]
+    short = fit(mlp([2, 5, 3]), *clouds, every=every, until=lambda history: len(history) == 3, **options)
+    assert short == whole[:3]
