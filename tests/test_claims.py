@@ -116,6 +116,15 @@ def test_no_recorded_file_is_stale(name):
     assert ledger.stale(name) == []
 
 
+@pytest.mark.parametrize("name", ledger.recorded())
+def test_a_recorded_file_is_small_and_whole(name):
+    assert record.path(name).stat().st_size < 300_000
+    run = record.load(name)
+    assert list(run.config.arms) == list(core.preset(name, "full").arms)
+    assert run.left_out() == 0
+    assert ledger.entries(run)
+
+
 # --- built pages ----------------------------------------------------------------------------------------------
 
 

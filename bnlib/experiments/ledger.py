@@ -7,6 +7,8 @@ import numpy as np
 
 from . import core, record, runner
 
+DIFFERENCES = ("points", "decades")  # units of what one arm has more than another: printed with their sign
+
 
 def recorded():
     """Names of the experiments that have a recorded file."""
@@ -115,7 +117,7 @@ def _number(value, unit):
         return f"{value:.1e}"
     if unit == "%":  # a share, not a difference
         return f"{value:.1f} %"
-    return f"{value:+.2f} {unit}"
+    return f"{value:{'+' if unit in DIFFERENCES else ''}.2f} {unit}"
 
 
 def _after(unit):

@@ -10,7 +10,6 @@ import torch
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
-import bnlib
 from bnlib import data
 from bnlib.experiments import core, inception, runner
 from bnlib.experiments.core import ANALOGUE, Config, Plan, grid
@@ -612,12 +611,3 @@ def test_a_curve_is_straight_between_the_evaluations_of_its_seed():
     timed = Figure().subplots()
     inception.draw(table.assign(seconds=table["step"] / 10), timed, x="seconds")
     assert_allclose(timed.lines[0].get_xdata(), [0, 4, 10])
-
-
-def test_the_recorded_file_is_small():
-    file = bnlib.__path__[0] + "/results/inception.json"
-    try:
-        with open(file, "rb") as content:
-            assert len(content.read()) < 300_000
-    except FileNotFoundError:
-        pytest.skip("inception is not recorded")

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bnlib.experiments import core, record, runner
+from bnlib.experiments import core, runner
 from bnlib.experiments import speed_up_map as experiment
 from bnlib.experiments.paired import steps_to, width
 from bnlib.experiments.speed_up_map import (
@@ -32,7 +32,6 @@ from bnlib.scratch.layers import BatchNorm, ReLU
 from bnlib.scratch.network import accuracy, fit, mlp
 from bnlib.scratch.optimizers import Adam
 
-RECORDED = record.path("speed-up-map")  # before the tests get a folder of their own
 SETTING = {"activation": "sigmoid", "depth": 2, "init": "dd", "optimizer": "sgd", "norm": "plain", "lr": 0.3}
 
 
@@ -531,13 +530,3 @@ def test_draw_tells_the_arms_apart_and_shows_only_confirming_cells():
     assert mine.get_color() == COLORS["variant"]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines[:5]}) == 5
     assert all((line.get_ydata() == 0.5).all() for line in axes.lines)
-
-
-@pytest.mark.skipif(not RECORDED.exists(), reason="speed-up-map is not recorded yet")
-def test_the_recorded_file_is_small_and_holds_every_arm(monkeypatch):
-    assert RECORDED.stat().st_size < 300_000
-    monkeypatch.setattr(record, "RESULTS", RECORDED.parent)
-    run = record.load("speed-up-map")
-    assert list(run.config.arms) == list(PRESETS["full"].arms)
-    assert run.left_out() == 0
-    assert len(claims(run.results())) == 9 * len(DEPTHS) + 1 + len(SIGMOID_INITS)

@@ -2,15 +2,12 @@
 
 import itertools
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from bnlib.experiments import core, record, runner, speed_up_map
+from bnlib.experiments import core, runner, speed_up_map
 from bnlib.experiments import speed_up_relu as experiment
 from bnlib.experiments.speed_up_relu import DEPTHS, INITS, LOWER, PRESETS, RATES, claims
-
-RECORDED = record.path("speed-up-relu")  # before the tests get a folder of their own
 
 
 def test_every_place_has_an_arm_and_a_line():
@@ -116,13 +113,3 @@ def test_the_naive_ratio_of_relu_has_an_upper_limit(plain, verdict):
     told = found(arms | {"relu-10-he-sgd-plain": censored})["naive-relu-10"]
     assert told.measured.bound == "≥"
     assert told.verdict != "agrees"
-
-
-@pytest.mark.skipif(not RECORDED.exists(), reason="speed-up-relu is not recorded yet")
-def test_the_recorded_file_is_small_and_holds_every_arm(monkeypatch):
-    assert RECORDED.stat().st_size < 300_000
-    monkeypatch.setattr(record, "RESULTS", RECORDED.parent)
-    run = record.load("speed-up-relu")
-    assert list(run.config.arms) == list(PRESETS["full"].arms)
-    assert run.left_out() == 0
-    assert not np.isnan([claim.measured.value for claim in claims(run.results())]).all()

@@ -1,6 +1,7 @@
 """What the transform is measured against: seeded cases, two oracles, and the bounds, each written once."""
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -235,3 +236,21 @@ def ratio(got, right, allowed):
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(error == 0, 0, error / allowed)
     return float(np.nan_to_num(share, nan=np.inf).max())
+
+
+@cache
+def worst(shares):
+    """The worst of 500 cases: ``(dtype, name)`` -> share of its bound, number of the case.
+
+    Parameters
+    ----------
+    shares : callable
+        ``shares(x, dy, gamma, beta, eps)`` gives name -> share of the bound that the error takes.
+    """
+    found = {}
+    for index in range(500):
+        case = make_case(index)
+        for name, share in shares(case.x, case.dy, case.gamma, case.beta, case.eps).items():
+            key = case.tags["dtype"], name
+            found[key] = max(found.get(key, (0.0, -1)), (share, index))
+    return found
