@@ -166,3 +166,4 @@ def test_what_the_page_says_about_the_recorded_times(recorded):
     assert 0.1 < ms["(64, 256)", "fast", 1] < 0.4  # little work: mostly the cost of the calls
     for norm in ("", " with BN"):  # what the loop of the torch nets costs over a bare one
         assert ms[f"Inception, 20 steps{norm}", "fit", 1] <= 1.05 * ms[f"Inception, 20 steps{norm}", "torch", 1]
+    assert ms["module (32, 64, 7, 7)", "nets", 1] > 1.1 * ms["module (32, 64, 7, 7)", "torch", 1]
