@@ -74,6 +74,10 @@ class Dataset(namedtuple("Dataset", "x_train y_train x_val y_val x_test y_test")
 
     name = "unnamed"
 
+    def pairs(self, convert):
+        """Training, validation and test set, each as a pair ``(convert(images), labels)``."""
+        return tuple((convert(x), labels) for x, labels in zip(self[::2], self[1::2], strict=True))
+
     def __repr__(self):
         train, val, test = len(self.y_train), len(self.y_val), len(self.y_test)
         return f"<Dataset {self.name}: {train:,} training, {val:,} validation, {test:,} test images>"

@@ -105,6 +105,15 @@ def test_the_split_is_the_same_in_every_run(cache):
     assert all(np.array_equal(one, other) for one, other in zip(digits, again, strict=True))
 
 
+def test_pairs_are_converted_images_and_labels_of_each_part(cache):
+    digits = data.load("mnist5k")
+    pairs = digits.pairs(lambda images: images.mean((1, 2)))
+    assert len(pairs) == 3
+    for (means, labels), x, y in zip(pairs, digits[::2], digits[1::2], strict=True):
+        assert np.array_equal(means, x.mean((1, 2)))
+        assert labels is y
+
+
 def test_arrays_are_read_only(cache, tiny):
     for name in ("mnist5k", "mnist"):
         for part in data.load(name):

@@ -336,17 +336,11 @@ class Distortion:
 @cache
 def images(dataset):
     """Inputs (N, 1, 28, 28) and labels, for training, validation and test: grey values, mean 0, variance 1."""
-    data = load(dataset)
 
-    def tensors(x, labels):
-        x = (x[:, None] / np.float32(255) - np.float32(0.286)) / np.float32(0.353)
-        return torch.from_numpy(x.astype("f4")), torch.from_numpy(labels.astype("i8"))
+    def grey(x):
+        return torch.from_numpy(((x[:, None] / np.float32(255) - np.float32(0.286)) / np.float32(0.353)).astype("f4"))
 
-    return (
-        tensors(data.x_train, data.y_train),
-        tensors(data.x_val, data.y_val),
-        tensors(data.x_test, data.y_test),
-    )
+    return tuple((x, torch.from_numpy(labels.astype("i8"))) for x, labels in load(dataset).pairs(grey))
 
 
 def summarize(rows):

@@ -4,6 +4,7 @@ Ioffe & Szegedy (2015) say that BN allows higher learning rates and less careful
 Here a cell trains one net once at each rate of a grid, and its measure is the band of rates that end at 85 % or more.
 """
 
+import math
 from functools import cache
 
 import numpy as np
@@ -16,7 +17,7 @@ from bnlib.scratch.network import accuracy, fit, mlp, pixels
 from bnlib.scratch.optimizers import SGD, Adam
 
 from .core import Config, Measured, Plan, Statement, grid, known, measure, named
-from .paired import WINDOW, difference
+from .paired import WINDOW, difference, longest_band
 
 METHODS = {"plain": ("none", "he"), "dd": ("none", "dd"), "bn": ("bn", "he")}  # norm and init
 SCALES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -174,9 +175,7 @@ def run(config, arm, seed, *, norm="none", init="he", optimizer="sgd", scale=1.0
 @cache
 def images(dataset):
     """Inputs (N, 784), float32, and labels, for training, validation and test."""
-    data = load(dataset)
-    parts = ((data.x_train, data.y_train), (data.x_val, data.y_val), (data.x_test, data.y_test))
-    return tuple((pixels(x), labels) for x, labels in parts)
+    return load(dataset).pairs(pixels)
 
 
 def build(seed, norm=None, scale=1.0, layers="hidden"):
@@ -194,17 +193,14 @@ def build(seed, norm=None, scale=1.0, layers="hidden"):
 
 
 def band(rates, accuracies, level=LEVEL):
-    """The band of usable rates: the longest run of neighbours in the grid with an accuracy of ``level`` or above.
-
-    Each rate stands for the part of the axis up to half way to its neighbours. So a run of n rates on a grid of half
-    decades is n half decades wide, and its width has a resolution of half a decade.
+    """The band of usable rates, `longest_band`: those that end with an accuracy of ``level`` or above.
 
     Parameters
     ----------
     rates : list of float
         Ascending, evenly spaced on a logarithmic axis.
     accuracies : list of float
-        Of the first of equally long runs.
+        Of equally long runs.
 
     Returns
     -------
@@ -212,17 +208,10 @@ def band(rates, accuracies, level=LEVEL):
         ``width`` in decades; ``low, high, center``, log10 of its ends and of the middle, NaN without a band;
         ``edge``, whether the band touches an end of the grid, so that it may be wider.
     """
-    logs, best, run = np.log10(rates), (0, 0), 0  # best: length, one past its last place
-    for place, value in enumerate(accuracies, 1):
-        run = run + 1 if value >= level else 0
-        best = max(best, (run, place), key=lambda found: found[0])
-    length, end = best
-    if not length:
-        return {"width": 0.0, "low": np.nan, "high": np.nan, "center": np.nan, "edge": False}
-    low, high = (round(float(logs[i]), 2) for i in (end - length, end - 1))
-    width = round(length * float(logs[-1] - logs[0]) / (len(logs) - 1), 2)
-    edge = end == length or end == len(logs)
-    return {"width": width, "low": low, "high": high, "center": round((low + high) / 2, 3), "edge": edge}
+    found = longest_band([value >= level for value in accuracies], rates)
+    low, high = (round(math.log10(rate), 2) for rate in (found.low, found.high))
+    center = round((low + high) / 2, 3)
+    return {"width": round(found.decades, 2), "low": low, "high": high, "center": center, "edge": not found.inside}
 
 
 def summarize(rows):

@@ -1,6 +1,8 @@
 """How arms are compared: steps to a level, ratios and differences paired by seed, usable learning rates."""
 
 import itertools
+import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -69,27 +71,40 @@ def difference(high, low):
     return Measured(float(value), tuple(float(v) for v in spread))
 
 
-def width(usable, rates):
-    """Decades of learning rate over which a net is usable: the longest run of usable rates, a rate by its share.
+class Band(NamedTuple):
+    """Neighbouring learning rates with which a net is usable."""
+
+    decades: float
+    low: float
+    high: float
+    inside: bool
+
+
+def longest_band(usable, rates):
+    """The longest run of usable learning rates, {eq}`eq-band-width`.
+
+    Each rate stands for the part of the axis up to half way to its neighbours. So a run of n rates on a grid of half
+    decades is n half decades wide, and its width has a resolution of half a decade.
 
     Parameters
     ----------
     usable : list of bool
     rates : list of float
-        Ascending. Each stands for the rates nearer to it, in logarithms, than to its neighbours: half a decade.
+        Ascending, evenly spaced on a logarithmic axis.
 
     Returns
     -------
-    decades : float
-    inside : bool
-        Whether neither the first nor the last rate belongs to that run: otherwise the band may be wider.
+    Band
+        Its width in decades, its lowest and highest rate (NaN if no rate is usable), and whether neither end of the
+        grid belongs to it: otherwise it may be wider.
     """
     runs = [list(part) for good, part in itertools.groupby(range(len(rates)), lambda i: usable[i]) if good]
     if not runs:
-        return 0.0, True
-    longest = max(runs, key=len)
-    step = np.log10(rates[-1] / rates[0]) / (len(rates) - 1)
-    return float(step * len(longest)), longest[0] > 0 and longest[-1] < len(rates) - 1
+        return Band(0.0, math.nan, math.nan, True)
+    run = max(runs, key=len)
+    first, last = run[0], run[-1]
+    step = math.log10(rates[-1] / rates[0]) / (len(rates) - 1)
+    return Band(len(run) * step, rates[first], rates[last], first > 0 and last < len(rates) - 1)
 
 
 def sign_test(wins, pairs):

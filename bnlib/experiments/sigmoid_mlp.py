@@ -166,13 +166,12 @@ def run(config, arm, seed, *, norm="none", init="gaussian", optimizer="sgd", lr=
 @cache
 def images(dataset):
     """Inputs (N, 784), float32, and labels, for training, validation and test: MNIST binary, Fashion-MNIST grey."""
-    data = load(dataset)
 
     def flat(part):
         part = part.reshape(len(part), -1)
         return (part / np.float32(255)) if dataset == "fashion-mnist" else (part > 127).astype(np.float32)
 
-    return (flat(data.x_train), data.y_train), (flat(data.x_val), data.y_val), (flat(data.x_test), data.y_test)
+    return load(dataset).pairs(flat)
 
 
 def evaluations(steps):

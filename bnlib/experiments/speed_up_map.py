@@ -17,7 +17,7 @@ from bnlib.scratch.network import fit, mlp
 from bnlib.scratch.optimizers import SGD, Adam, Momentum
 
 from .core import Config, Plan, Statement, grid, measure, named
-from .paired import difference, ratio, smooth, steps_to, width
+from .paired import difference, longest_band, ratio, smooth, steps_to
 
 DEPTHS = (3, 4, 5, 6, 10, 20)
 ACTIVATIONS = {"sigmoid": Sigmoid, "tanh": Tanh, "relu": ReLU}
@@ -195,13 +195,12 @@ def run(config, arm, seed, *, activation="sigmoid", depth=3, init="xavier", opti
 @cache
 def images(dataset):
     """Inputs (N, 784), float32, and labels, for training, validation and test: grey values, mean 0, variance 1."""
-    data = load(dataset)
     mean, sd = (0.286, 0.353) if dataset == "fashion-mnist" else (0.13, 0.31)
 
     def flat(part):
         return ((part.reshape(len(part), -1) / np.float32(255) - np.float32(mean)) / np.float32(sd)).astype("f4")
 
-    return (flat(data.x_train), data.y_train), (flat(data.x_val), data.y_val), (flat(data.x_test), data.y_test)
+    return load(dataset).pairs(flat)
 
 
 class Watch:
@@ -247,9 +246,9 @@ def _at_all_rates(train_at, options):
         rows.append(train_at(rate, watch))
         steps_at.append(watch.reached)
     slowest = [dict(row) for row in rows[0] if row["step"] <= 20]  # tells whether the code still does the same
-    decades, inside = width([step is not None for step in steps_at], options["rates"])
+    band = longest_band([step is not None for step in steps_at], options["rates"])
     last = {"step": max(row[-1]["step"] for row in rows), "loss": rows[0][-1]["loss"]}
-    return [*slowest, {**last, "steps_at": steps_at, "width": decades, "inside": inside}]
+    return [*slowest, {**last, "steps_at": steps_at, "width": band.decades, "inside": band.inside}]
 
 
 def summarize(rows):

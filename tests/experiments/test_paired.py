@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bnlib.experiments.paired import difference, ratio, sign_test, smooth, steps_to, width
+from bnlib.experiments.paired import difference, longest_band, ratio, sign_test, smooth, steps_to
 
 RNG = np.random.default_rng(0)
 
@@ -170,16 +170,19 @@ HALVES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
         ("1111111", 7, False),
     ],
 )
-def test_a_width_is_half_a_decade_for_each_rate_of_the_longest_run(usable, rates, inside):
-    decades, found_inside = width([mark == "1" for mark in usable], HALVES)
-    assert decades == pytest.approx(0.5 * rates)
-    assert (type(decades), found_inside) == (float, inside)
+def test_a_band_is_half_a_decade_wide_for_each_rate_of_the_longest_run(usable, rates, inside):
+    band = longest_band([mark == "1" for mark in usable], HALVES)
+    assert band.decades == pytest.approx(0.5 * rates)
+    assert (type(band.decades), band.inside) == (float, inside)
+    first = usable.find("1" * rates)
+    ends = (HALVES[first], HALVES[first + rates - 1]) if rates else (math.nan, math.nan)
+    np.testing.assert_equal((band.low, band.high), ends)
 
 
 def test_the_width_depends_on_the_spacing_of_the_rates():
     usable = [False, True, True, False]
-    assert width(usable, [0.1, 1.0, 10.0, 100.0])[0] == pytest.approx(2)
-    assert width(usable, [1.0, 2.0, 4.0, 8.0])[0] == pytest.approx(2 * math.log10(2))
+    assert longest_band(usable, [0.1, 1.0, 10.0, 100.0]).decades == pytest.approx(2)
+    assert longest_band(usable, [1.0, 2.0, 4.0, 8.0]).decades == pytest.approx(2 * math.log10(2))
 
 
 # --- the sign test

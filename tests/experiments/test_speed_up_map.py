@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from bnlib.experiments import core, runner
 from bnlib.experiments import speed_up_map as experiment
-from bnlib.experiments.paired import steps_to, width
+from bnlib.experiments.paired import longest_band, steps_to
 from bnlib.experiments.speed_up_map import (
     DEPTHS,
     ENOUGH,
@@ -234,8 +234,8 @@ def test_a_net_at_all_rates_gives_one_row_for_its_band():
     for rate, step in zip((0.3, 1.0), last["steps_at"][1:], strict=True):
         curve = cell(dataclasses.replace(config), lr=rate)
         assert steps_to(0.3, [r["step"] for r in curve], [r["accuracy"] for r in curve]) == (step, True)
-    decades, inside = width([False, True, True], config.options["rates"])
-    assert experiment.summarize(rows) == {"width": decades, "inside": inside} == {"width": decades, "inside": False}
+    band = longest_band([False, True, True], config.options["rates"])
+    assert experiment.summarize(rows) == {"width": band.decades, "inside": False}
     assert [row["loss"] for row in rows[:20]] == [row["loss"] for row in cell(config, lr=1e-4)[:20]]
 
 
