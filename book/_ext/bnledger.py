@@ -8,6 +8,7 @@
 import difflib
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
@@ -135,6 +136,8 @@ class Ledger(SphinxDirective):
         self.env.note_reread()  # it names all recorded files and, by their titles, other pages
         if not claims():
             return [tag("p", "Nothing is recorded yet, so the ledger has no rows.", classes="bn-no-rows")]
+        paths = {page: Path(self.env.doc2path(page)) for page in self.env.found_docs}
+        self.texts = {page: path.read_text(encoding="utf8") for page, path in paths.items()}
         papers = {key: [entry for entry in claims().values() if entry["paper"] == key] for key in core.PAPERS}
         return [self.paper(key, found) for key, found in papers.items() if found]
 
@@ -151,7 +154,8 @@ class Ledger(SphinxDirective):
 
     def row(self, entry):
         name, anchor = entry["experiment"], f"claim-{entry['id']}"
-        pages = [page for page in sorted(self.env.found_docs) if page.rpartition("/")[2] == name]
+        table = f"```{{claims}} {name}\n"  # an experiment has the name of its chapter, or its claims stand at the end
+        pages = [page for page in sorted(self.texts) if page.rpartition("/")[2] == name or table in self.texts[page]]
         chapter = link(self.env, f"/{pages[0]}", kind="doc") if pages else f"{name} (no page yet)"
         cost = f" ({entry['seconds'] / 60:.3g} minutes of processor time for the whole experiment)"
         seeds = f", {len(entry['seeds'])} seed{'s' * (len(entry['seeds']) > 1)}"
