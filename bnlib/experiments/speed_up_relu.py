@@ -9,7 +9,7 @@ __all__ = ["ARMS", "PRESETS", "claims", "draw", "run", "summarize"]
 DEPTHS = (5, 10, 20)
 INITS = {"relu": ("he", "dd"), "tanh": ("xavier", "dd")}
 RATES = {"sgd": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0], "adam": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]}
-LOWER = {20: {"sgd": [0.003]}}  # as in `speed_up_map`
+LOWER = {20: {"sgd": [0.001, 0.003]}}  # as in `speed_up_map`
 FULL = {
     arm: plan
     for activation, starts in INITS.items()
