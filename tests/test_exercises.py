@@ -317,6 +317,8 @@ def shrink_by_pairs(layers):
         ("band-width", width_by_text),
         ("signal-shrink", shrink_by_pairs),
         ("signal-shrink", lambda zs: [np.mean(b.var(0)) / np.mean(a.var(0)) for a, b in itertools.pairwise(zs)]),
+        ("variance-shift", lambda x, keep: 1 + (1 / keep - 1) * (x**2).mean(0) / x.var(0)),
+        ("variance-shift", lambda x, keep: list(1 / keep + (1 / keep - 1) * x.mean(0) ** 2 / x.var(0))),
         ("growing-rate", rates_by_loop),
         ("growing-rate", lambda lr, wd, steps: [lr * (1 - lr * wd) ** (-2 * t - 1) for t in range(steps)]),
         ("growing-rate", lambda lr, wd, steps: lr * np.exp(-np.log1p(-lr * wd) * (2 * np.arange(steps) + 1))),
@@ -666,6 +668,31 @@ def test_drift_mistakes_as_students_write_them(answer, slug):
 )
 def test_clipping_mistakes_as_students_write_them(answer, slug):
     feedback = check("clip-gradients", answer)
+    assert not feedback.passed
+    assert feedback.mistake == slug, feedback
+
+
+def shift_as(ratios):
+    """``ratios(mean, var, keep)`` of the features."""
+    return lambda x, keep: ratios(x.mean(0), x.var(0), keep)
+
+
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        (shift_as(lambda mean, var, keep: var / keep / var), "mean-forgotten"),  # the cell a learner starts from
+        (lambda x, keep: [1 / keep] * x.shape[1], "mean-forgotten"),
+        (shift_as(lambda mean, var, keep: 1 / keep + mean**2 / var / keep), "mean-not-subtracted"),
+        (shift_as(lambda mean, var, keep: 1 + keep / (1 - keep) * (1 + mean**2 / var)), "rate-for-keep"),
+        (shift_as(lambda mean, var, keep: (1 / keep - 1) * (1 + mean**2 / var)), "added-part"),
+        (lambda x, keep: 1 / keep, "summed"),
+        (lambda x, keep: ((x**2).mean() / keep - x.mean() ** 2) / x.var(), "summed"),
+        (shift_as(lambda mean, var, keep: 1 / keep + (1 / keep - 1) * mean / var), None),
+        (lambda x, keep: 3, "summed"),
+    ],
+)
+def test_shift_mistakes_as_students_write_them(answer, slug):
+    feedback = check("variance-shift", answer)
     assert not feedback.passed
     assert feedback.mistake == slug, feedback
 

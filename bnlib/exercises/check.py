@@ -20,6 +20,7 @@ from . import (
     layer,
     population,
     running,
+    shifts,
     shrink,
     whitening,
     widths,
@@ -31,6 +32,7 @@ TOPICS = (
     widths,
     clipping,
     shrink,
+    shifts,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 

@@ -40,6 +40,7 @@ TELLING |= {
     "AGAIN",
     "CURVES",
     "LOWER",
+    *("CASES", "DROPPED", "DECAYS", "SHIFTED", "SAID", "KINDS", "_noise_size"),
 }  # what makes a long list of arms
 
 

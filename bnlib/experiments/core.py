@@ -27,6 +27,7 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "vanlaarhoven2017": "van Laarhoven 2017",
     "arora2019": "Arora, Li & Lyu 2019",
     "li2020": "Li & Arora 2020",
+    "li2019": "Li et al. 2019",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
