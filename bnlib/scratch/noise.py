@@ -11,7 +11,7 @@ from .network import Sequential
 class BatchNoise(Layer):
     """Disturb each unit as the statistics of a mini-batch disturb it under BN, but without normalizing anything.
 
-    For x of shape (N, units). In training each unit draws two numbers a step, the
+    Implements {eq}`eq-noise-alone` for x of shape (N, units). In training each unit draws two numbers a step, the
     same for all samples of the batch: a shift, in units of the unit's own standard deviation, and the logarithm of a
     factor. Both are normal with mean 0. The unit's mean and standard deviation are those of the batch, taken as
     constants: no gradient runs through them. In evaluation nothing happens.
@@ -45,7 +45,7 @@ class BatchNoise(Layer):
 def noise_of(net, x, batch, rng, draws=100):
     """How much the statistics of a net's BN layers differ from mini-batch to mini-batch.
 
-    Measured in training mode, dropout included.
+    Measures {eq}`eq-noise-size` in training mode, dropout included.
 
     Parameters
     ----------

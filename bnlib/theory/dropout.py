@@ -10,6 +10,8 @@ import numpy as np
 def dropped_variance(mean, var, keep):
     """Variance in training mode of a feature that has ``mean`` and ``var`` in evaluation mode.
 
+    Implements {eq}`eq-dropped-variance`.
+
     Parameters
     ----------
     mean, var : float or array
@@ -31,8 +33,8 @@ def dropped_variance(mean, var, keep):
 def variance_ratio(mean, var, keep):
     """Variance in training mode over variance in evaluation mode, of a unit that sees one feature or many.
 
-    For an array of features it is the ratio of the sums, which is that of a unit behind a linear layer, on average
-    over random weights.
+    Implements {eq}`eq-variance-shift` for a single feature, and {eq}`eq-shift-random` for an array of them: the ratio
+    of the sums, which is that of a unit behind a linear layer, on average over random weights.
 
     Parameters
     ----------
@@ -53,6 +55,8 @@ def variance_ratio(mean, var, keep):
 
 def shift_of_weights(weight, features, keep):
     """The same ratio for units with these weights, one for each: exact on average over the masks.
+
+    Implements {eq}`eq-shift-weights`.
 
     Parameters
     ----------
@@ -75,7 +79,10 @@ def shift_of_weights(weight, features, keep):
 
 
 def relu_moments(mean=0.0, std=1.0):
-    """Mean and variance of ``max(z, 0)`` for z from a normal distribution."""
+    """Mean and variance of ``max(z, 0)`` for z from a normal distribution.
+
+    Implements {eq}`eq-relu-moments` for mean 0; in general with its density and distribution function.
+    """
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}")
     from scipy.stats import norm
