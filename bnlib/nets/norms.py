@@ -110,10 +110,7 @@ class BatchNorm(torch.nn.Module):
 
     def __init__(self, channels, eps=1e-5, momentum=0.1):
         super().__init__()
-        if not (isinstance(channels, Integral) and channels >= 1):
-            raise ValueError(f"channels must be a whole number from 1 up, got {channels!r}")
-        if not (isinstance(eps, Real) and 0 <= eps < math.inf):
-            raise ValueError(f"eps must be a number from 0 up, got {eps!r}")
+        check_arguments(eps, channels=channels)
         if not (isinstance(momentum, Real) and 0 <= momentum <= 1):
             raise ValueError(f"momentum is the weight of the new batch, from 0 to 1, got {momentum!r}")
         self.channels, self.eps, self.momentum = channels, float(eps), float(momentum)
@@ -145,6 +142,121 @@ class BatchNorm(torch.nn.Module):
     def extra_repr(self):
         """What ``print(module)`` shows between the brackets."""
         return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
+
+
+class GhostBatchNorm(BatchNorm):
+    """Batch normalization whose statistics are taken over parts of the mini-batch, each of ``ghost`` samples.
+
+    Every part is normalized as if it were a batch of its own (Hoffer et al. 2017). The running statistics get, once a
+    step, the averages over the parts. Evaluation is that of `BatchNorm`.
+
+    Parameters
+    ----------
+    channels, eps, momentum
+        As in `BatchNorm`.
+    ghost : int
+        Samples in a part: the first so many of the mini-batch, the next so many, and so on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `BatchNorm`; and in training if the parts do not fill the mini-batch.
+    """
+
+    def __init__(self, channels, eps=1e-5, momentum=0.1, ghost=16):
+        super().__init__(channels, eps, momentum)
+        check_arguments(eps, ghost=ghost)
+        self.ghost = ghost
+
+    def forward(self, x):
+        """Normalize each part of ``x``, of shape (N, C, *spatial); in evaluation as `BatchNorm` does it."""
+        if not self.training:
+            return super().forward(x)
+        check_input(x, self.channels, self.gamma.dtype)
+        parts, rest = divmod(len(x), self.ghost)
+        if rest or not parts:
+            raise ValueError(f"a batch of {len(x)} samples is no whole number of parts of {self.ghost}")
+        m = _count(x) // parts
+        if m < 2:
+            raise ValueError(f"expected more than one value per channel and part, got shape {tuple(x.shape)}")
+
+        def take(mean, var):
+            self.running_mean.lerp_(mean.view(parts, -1).mean(0), self.momentum)
+            self.running_var.lerp_(var.view(parts, -1).mean(0) * (m / (m - 1)), self.momentum)
+
+        # Side by side, (ghost, parts * C, *spatial): each channel of each part is a channel.
+        apart = x.unflatten(0, (parts, self.ghost)).transpose(0, 1).flatten(1, 2)
+        y = Normalize.apply(apart, self.gamma.repeat(parts), self.beta.repeat(parts), self.eps, take)
+        return y.unflatten(1, (parts, self.channels)).transpose(0, 1).flatten(0, 1)
+
+    def extra_repr(self):
+        """What ``print(module)`` shows between the brackets."""
+        return f"{super().extra_repr()}, ghost={self.ghost}"
+
+
+class GroupNorm(torch.nn.Module):
+    """Group normalization (Wu & He 2018): statistics of each sample alone, over groups of neighbouring channels.
+
+    A group holds ``channels // groups * prod(spatial)`` values of one sample; they are normalized as `BatchNorm` does
+    it with the values of a channel, then scaled and shifted channel by channel. No sample sees another one, so
+    training and evaluation are the same. Outputs and gradients are those of ``torch.nn.GroupNorm``.
+
+    Parameters
+    ----------
+    channels : int
+    eps : float
+        Added to the variance, inside the root; above 0, because a group may be constant.
+    groups : int
+        Must divide the channels. 1 is layer normalization, ``channels`` is instance normalization.
+
+    Attributes
+    ----------
+    gamma, beta : Parameter (C,)
+        Scale and shift: 1 and 0 at the start.
+
+    Raises
+    ------
+    ValueError
+        At construction for arguments out of range. In the forward pass for a shape as in `BatchNorm`, or if a group
+        has fewer than two values.
+    TypeError
+        As in `BatchNorm`.
+    """
+
+    def __init__(self, channels, eps=1e-5, groups=8):
+        super().__init__()
+        check_arguments(eps, channels=channels, groups=groups)
+        if channels % groups or eps == 0:
+            raise ValueError(f"groups must divide channels and eps be positive, got {channels}, {groups} and {eps!r}")
+        self.channels, self.eps, self.groups = channels, float(eps), groups
+        self.gamma = torch.nn.Parameter(torch.ones(channels))
+        self.beta = torch.nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x):
+        """Normalize ``x`` of shape (N, C, *spatial)."""
+        check_input(x, self.channels, self.gamma.dtype)
+        count = len(x) * self.groups
+        if x.numel() < 2 * count:
+            raise ValueError(
+                f"expected more than one value per group, got shape {tuple(x.shape)} and {self.groups} groups"
+            )
+        # One sample whose channels are the groups of all samples.
+        groups = x.reshape(1, count, -1)
+        x_hat = Normalize.apply(groups, x.new_ones(count), x.new_zeros(count), self.eps).view(x.shape)
+        return x_hat * _spread(self.gamma, x) + _spread(self.beta, x)
+
+    def extra_repr(self):
+        """What ``print(module)`` shows between the brackets."""
+        return f"{self.channels}, eps={self.eps}, groups={self.groups}"
+
+
+def check_arguments(eps, **counts):
+    """Raise ValueError unless ``eps`` is a number from 0 up and each of ``counts`` a whole number from 1 up."""
+    for name, count in counts.items():
+        if not (isinstance(count, Integral) and count >= 1):
+            raise ValueError(f"{name} must be a whole number from 1 up, got {count!r}")
+    if not (isinstance(eps, Real) and 0 <= eps < math.inf):
+        raise ValueError(f"eps must be a number from 0 up, got {eps!r}")
 
 
 def check_input(x, channels, dtype):

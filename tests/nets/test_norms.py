@@ -1,4 +1,4 @@
-"""BatchNorm against torch's: values, first and second derivatives, buffers; and versions that must fail."""
+"""The normalizers against torch's: values, first and second derivatives, buffers; and versions that must fail."""
 
 import copy
 import gc
@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bnlib.nets.norms import BatchNorm, Normalize, check_input
+from bnlib.nets.norms import BatchNorm, GhostBatchNorm, GroupNorm, Normalize, check_arguments, check_input
 
 from ..scratch.oracle import (
     LAYOUTS,
@@ -554,3 +554,173 @@ def test_every_axis_but_that_of_the_channels_is_averaged():
     y = BatchNorm(3)(torch.from_numpy(draw((4, 3, 2, 3, 2), np.float32, offset=3)[0])).detach().numpy()
     np.testing.assert_allclose(y.mean(axes_of(y)), 0, atol=1e-6)
     np.testing.assert_allclose(y.var(axes_of(y)), 1, rtol=1e-4)
+
+
+# --- group normalization -----------------------------------------------------------------------------------
+
+GROUPED = [(2, 6), (1, 12), (5, 6, 4), (4, 6, 5, 2), (1, 6, 2, 2), (2, 6, 2, 3, 2)]
+
+
+def affine(norm, seed=30):
+    """The same layer in float64 with a scale and a shift that differ from channel to channel."""
+    norm = norm.double()
+    with torch.no_grad():
+        for i, parameter in enumerate(norm.parameters()):
+            parameter.copy_(double(*parameter.shape, seed=seed + i))
+    return norm
+
+
+def derivatives(norm, x, dy):
+    """Output and gradients of input, scale and shift."""
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    y = norm(x)
+    scale, shift = norm.parameters()
+    return [y.detach(), *torch.autograd.grad(y, (x, scale, shift), dy)]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("shape", GROUPED)
+def test_group_normalization_in_float64_is_torchs(shape, groups):
+    x, dy = double(*shape, seed=1) * 3 + 5, double(*shape, seed=2)
+    ours, theirs = GroupNorm(shape[1], 1e-3, groups), torch.nn.GroupNorm(groups, shape[1], 1e-3)
+    for got, wanted in zip(derivatives(affine(ours), x, dy), derivatives(affine(theirs), x, dy), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_group_normalization_of_memory_with_channels_last():
+    x = (double(3, 6, 4, 4) + 2).contiguous(memory_format=torch.channels_last)
+    ours, theirs = affine(GroupNorm(6, groups=2)), affine(torch.nn.GroupNorm(2, 6))
+    for got, wanted in zip(derivatives(ours, x, x.cos()), derivatives(theirs, x, x.cos()), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3), (2, 4, 2, 2)])
+def test_group_normalization_has_right_first_and_second_derivatives(shape):
+    norm = affine(GroupNorm(4, eps=1e-2, groups=2))
+
+    def apply(x, gamma, beta):
+        return functional_call(norm, {"gamma": gamma, "beta": beta}, (x,))
+
+    assert gradcheck(apply, inputs(shape))
+    assert gradgradcheck(apply, inputs(shape))
+
+
+def test_groups_of_channels_far_apart_would_be_seen():
+    """The group of channel c is c // 2 here and not c % 3, as a wrong reshape has it."""
+    x, order = double(4, 6, 5), [0, 3, 1, 4, 2, 5]
+    wrong = torch.empty_like(x)
+    wrong[:, order] = GroupNorm(6, groups=3).double()(x[:, order])
+    right = torch.nn.functional.group_norm(x, 3)
+    assert (wrong - right).abs().max() > 0.1
+
+
+def test_one_group_is_layer_normalization_and_a_group_a_channel_is_instance_normalization():
+    x = double(4, 6, 5, 2)
+    torch.testing.assert_close(GroupNorm(6, groups=1).double()(x), F.layer_norm(x, x.shape[1:]))
+    torch.testing.assert_close(GroupNorm(6, groups=6).double()(x), F.instance_norm(x))
+
+
+def test_no_sample_of_group_normalization_sees_another_and_evaluation_changes_nothing():
+    norm, x = affine(GroupNorm(6, groups=2)), double(5, 6, 4)
+    whole = norm(x)
+    torch.testing.assert_close(torch.cat([norm(one) for one in x.split(1)]), whole)
+    assert torch.equal(norm.eval()(x), whole)
+    assert [name for name, _ in norm.named_buffers()] == []
+    with_batch = affine(BatchNorm(6))
+    assert not torch.allclose(torch.cat([with_batch(x[:2]), with_batch(x[2:])]), with_batch(x))
+
+
+def test_group_normalization_in_float32_with_a_far_mean():
+    x = torch.from_numpy(draw((8, 16, 7, 7), np.float32)[0]) * 0.1 + 1000
+    y, right = GroupNorm(16)(x), F.group_norm(x.double(), 8)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y.double(), right, rtol=0, atol=5e-3)
+
+
+def test_names_and_first_values_of_group_normalization():
+    norm = GroupNorm(16)
+    assert {name: value.unique().tolist() for name, value in norm.state_dict().items()} == {"gamma": [1], "beta": [0]}
+    assert repr(norm) == "GroupNorm(16, eps=1e-05, groups=8)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(channels=0), "channels must be a whole number from 1 up, got 0"),
+        (dict(channels=8, groups=2.0), "groups must be a whole number from 1 up, got 2.0"),
+        (dict(channels=6, groups=4), "groups must divide channels and eps be positive, got 6, 4"),
+        (dict(channels=8, eps=0), "groups must divide channels and eps be positive, got 8, 8 and 0"),
+        (dict(channels=8, eps=float("inf")), "eps must be a number from 0 up, got inf"),
+    ],
+)
+def test_arguments_out_of_range_for_group_normalization(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        GroupNorm(**arguments)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_group_needs_two_values(training):
+    norm = GroupNorm(4, groups=4).train(training)
+    for shape in ((3, 4), (3, 4, 1, 1), (3, 4, 0)):
+        with pytest.raises(ValueError, match=r"more than one value per group, got shape \(3, 4.*and 4 groups"):
+            norm(torch.zeros(shape))
+    assert torch.equal(norm(torch.zeros(3, 4, 2)), torch.zeros(3, 4, 2))
+    with pytest.raises(ValueError, match="4 channels on axis 1"):
+        norm(torch.zeros(3, 8, 2))
+    with pytest.raises(TypeError, match="x is torch.float64"):
+        norm(torch.zeros(3, 4, 2, dtype=torch.float64))
+
+
+# --- ghost batches -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ghost", [2, 3, 12])
+@pytest.mark.parametrize("shape", [(12, 3), (12, 3, 4), (12, 3, 2, 2)])
+def test_ghost_batches_are_batches_of_their_own(shape, ghost):
+    x, dy = double(*shape, seed=1) * 2 + 3, double(*shape, seed=2)
+    ours = affine(GhostBatchNorm(3, momentum=0.3, ghost=ghost))
+    y, dx, dgamma, dbeta = derivatives(ours, x, dy)
+    parts, means, variances = [], [], []
+    for one, upstream in zip(x.split(ghost), dy.split(ghost), strict=True):
+        alone = affine(torch.nn.BatchNorm1d(3, momentum=1.0))
+        parts.append(derivatives(alone, one.reshape(ghost, 3, -1), upstream.reshape(ghost, 3, -1)))
+        means.append(alone.running_mean)
+        variances.append(alone.running_var)
+    torch.testing.assert_close(y, torch.cat([part[0] for part in parts]).view(shape), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(dx, torch.cat([part[1] for part in parts]).view(shape), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(dgamma, sum(part[2] for part in parts), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(dbeta, sum(part[3] for part in parts), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(ours.running_mean, 0.3 * torch.stack(means).mean(0))
+    torch.testing.assert_close(ours.running_var, 0.7 + 0.3 * torch.stack(variances).mean(0))
+
+
+def test_one_ghost_batch_is_the_batch_and_evaluation_is_that_of_batch_normalization():
+    x = double(6, 3, 4) + 1
+    ghost, plain = GhostBatchNorm(3, ghost=6).double(), BatchNorm(3).double()
+    torch.testing.assert_close(ghost(x), plain(x))
+    two = GhostBatchNorm(3, ghost=3).double()
+    assert not torch.allclose(two(x), plain(x))
+    two.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(two.eval()(x[:5]), plain.eval()(x[:5]))  # no whole part needed
+    assert repr(two) == "GhostBatchNorm(3, eps=1e-05, momentum=0.1, ghost=3)"
+
+
+@pytest.mark.parametrize("samples", [1, 3, 6])
+def test_ghost_batches_fill_the_batch(samples):
+    norm = GhostBatchNorm(3, ghost=4)
+    with pytest.raises(ValueError, match=f"a batch of {samples} samples is no whole number of parts of 4"):
+        norm(torch.zeros(samples, 3))
+    assert torch.equal(norm.running_mean, torch.zeros(3))
+
+
+def test_what_ghost_batches_refuse():
+    with pytest.raises(ValueError, match="ghost must be a whole number from 1 up, got 0"):
+        GhostBatchNorm(3, ghost=0)
+    with pytest.raises(ValueError, match="more than one value per channel and part"):
+        GhostBatchNorm(3, ghost=1)(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="whole number of parts"):
+        GhostBatchNorm(3)(torch.zeros(0, 3))
+    with pytest.raises(ValueError, match="3 channels on axis 1"):
+        GhostBatchNorm(3)(torch.zeros(16, 4))
+    with pytest.raises(ValueError, match="width must be a whole number"):
+        check_arguments(0.1, width="3")
