@@ -28,6 +28,9 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "arora2019": "Arora, Li & Lyu 2019",
     "li2020": "Li & Arora 2020",
     "li2019": "Li et al. 2019",
+    "wu2018": "Wu & He 2018",
+    "wu2021": "Wu & Johnson 2021",
+    "hoffer2017": "Hoffer, Hubara & Soudry 2017",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
