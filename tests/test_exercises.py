@@ -280,9 +280,28 @@ def shrink_by_pairs(layers):
     return [after / before for before, after in itertools.pairwise(signals)]
 
 
+def group_norm_by_loop(x, gamma, beta, groups, eps):
+    """Right, by another way: sample by sample, group by group."""
+    y, width = np.empty_like(x), x.shape[1] // groups
+    for n, g in itertools.product(range(len(x)), range(groups)):
+        part = x[n, g * width : (g + 1) * width]
+        squares = np.mean(part**2) - np.mean(part) ** 2
+        y[n, g * width : (g + 1) * width] = (part - np.mean(part)) / (squares + eps) ** 0.5
+    return along_channels(gamma, x) * y + along_channels(beta, x)
+
+
+def mcnemar_by_coins(right, other):
+    """Right, by another way: how far the number of heads is from its mean."""
+    tosses = [a for a, b in zip(right.tolist(), other.tolist(), strict=True) if a != b]
+    return (sum(tosses) - len(tosses) / 2) / math.sqrt(len(tosses) / 4)
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
+        ("group-norm", group_norm_by_loop),
+        ("mcnemar", mcnemar_by_coins),
+        ("mcnemar", lambda a, b: (a.sum(dtype=float) - b.sum()) / np.count_nonzero(a ^ b) ** 0.5),
         ("clip-gradients", clip_as_one_vector),
         ("clip-gradients", clip_with_a_guard),
         ("clip-gradients", clip_with(lambda grads: np.linalg.norm([np.linalg.norm(g) for g in grads]))),

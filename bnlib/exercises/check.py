@@ -15,9 +15,11 @@ from . import (
     drift,
     folding,
     forward,
+    grouping,
     growing,
     inits,
     layer,
+    mcnemar,
     population,
     running,
     shifts,
@@ -33,6 +35,8 @@ TOPICS = (
     clipping,
     shrink,
     shifts,
+    grouping,
+    mcnemar,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
