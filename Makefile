@@ -10,6 +10,7 @@ help:
 	@echo "make test    build what is stale, check the style, run all tests"
 	@echo "make bench   time the transform beside PyTorch's, about four minutes on an idle machine"
 	@echo "make experiments  run all recorded experiments again, hours; stopped, it goes on where it was"
+	@echo "                  on the workers of a dask cluster: SCHEDULER=tcp://192.168.0.7:8786"
 	@echo "make serve   show the built book at http://localhost:$(PORT) (another port: PORT=8001)"
 	@echo "make lab     open the chapters in JupyterLab, as copies of your own in lab/"
 	@echo "make clean   remove _build; .venv, lab/ and downloaded data stay"
@@ -33,7 +34,7 @@ bench: environment
 	@$(VENV) -m bnlib bench
 
 experiments: environment
-	@$(VENV) -m bnlib rerun
+	@$(VENV) -m bnlib rerun $(if $(SCHEDULER),--engine dask --scheduler "$(SCHEDULER)")
 
 serve:
 	@test -f _build/html/index.html || { echo "make: no book is built yet. First: make book" >&2; exit 1; }

@@ -94,9 +94,7 @@ def _add_experiments(commands):
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--scale", default="lite", help="lite (default) or full")
     parser.add_argument("--seeds", type=int, metavar="N", help="the first N confirming seeds only; never recorded")
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", default=os.cpu_count(), help="cells at a time (default: cores)"
-    )
+    _add_machines(parser)
     parser.set_defaults(action=_run)
     parser = commands.add_parser(
         "rerun",
@@ -104,9 +102,7 @@ def _add_experiments(commands):
         description="Run all recorded experiments again at full scale, the shortest first, and record them. Prints a "
         "line for each cell. Finished cells are kept: stopped, the same command goes on from there.",
     )
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", default=os.cpu_count(), help="cells at a time (default: cores)"
-    )
+    _add_machines(parser)
     parser.set_defaults(action=_rerun)
     parser = commands.add_parser(
         "ledger", help="print all claims", description="Print the claims of all recorded runs."
@@ -115,11 +111,26 @@ def _add_experiments(commands):
     parser.set_defaults(action=_ledger)
     parser = commands.add_parser(
         "bench",
-        help="time the transform",
-        description="Time the transform and a training step beside PyTorch's, about four minutes on a machine that "
-        "does nothing else. The times are recorded in bnlib/results/bench.json.",
+        help="time the transform and the runner",
+        description="Time the transform and a training step beside PyTorch's, and what the runner adds to a cell, "
+        "some minutes on a machine that does nothing else. The times are recorded in bnlib/results/bench.json.",
     )
+    parser.add_argument("group", nargs="?", choices=("transform", "cells"), help="record these times alone")
     parser.set_defaults(action=_bench)
+
+
+def _add_machines(parser):
+    parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time on this machine (default: its cores)")
+    parser.add_argument(
+        "--engine", default="loky", help="loky (default), this machine, or dask, the workers of a cluster"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of that cluster, such as tcp://192.168.0.7:8786")
+
+
+def _machines(arguments):
+    """Who computes, as `runner.run` takes it."""
+    jobs = os.cpu_count() if arguments.jobs is None and arguments.engine == "loky" else arguments.jobs
+    return {"jobs": jobs, "engine": arguments.engine, "scheduler": arguments.scheduler}
 
 
 def _list(arguments):
@@ -141,7 +152,7 @@ def _run(arguments):
     from bnlib.experiments import ledger, record, runner
 
     def work():
-        run = runner.run(arguments.name, arguments.scale, seeds=arguments.seeds, jobs=arguments.jobs)
+        run = runner.run(arguments.name, arguments.scale, seeds=arguments.seeds, **_machines(arguments))
         print(ledger.table(ledger.entries(run)))
         for arm, choice in run.chosen.items():
             if choice["edge"]:
@@ -172,10 +183,12 @@ def _rerun(arguments):
     def work():
         left = sorted((record.load(name).seconds(), name) for name in ledger.recorded())
         while left:
-            took = timedelta(seconds=round(sum(seconds for seconds, _ in left) / max(arguments.jobs, 1)))
+            jobs = _machines(arguments)["jobs"] or 1
+            took = timedelta(seconds=round(sum(seconds for seconds, _ in left) / max(jobs, 1)))
             _, name = left.pop(0)
-            print(f"{name}, then {len(left)} more: about {took} in all, as recorded", flush=True)
-            run = runner.run(name, "full", jobs=arguments.jobs, each=line)
+            of = "" if arguments.engine == "loky" else " of one worker"
+            print(f"{name}, then {len(left)} more: about {took}{of} in all, as recorded", flush=True)
+            run = runner.run(name, "full", **_machines(arguments), each=line)
             print(f"recorded in {record.save(run)}", flush=True)
 
     return _guarded(work)
@@ -186,11 +199,14 @@ def _guarded(work):
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     from bnlib.data import DataUnavailable
+    from bnlib.experiments.machines import ClusterError
 
     try:
         work()
     except DataUnavailable as error:
         return _error(f"no source of {error.name} answered: python -m bnlib data fetch {error.name} says more")
+    except ClusterError as error:
+        return _error(f"{error}; finished cells are kept")
     except TerminatedWorkerError:
         return _error("a worker was killed, perhaps for want of memory: try fewer --jobs; finished cells are kept")
     except KeyboardInterrupt:
@@ -211,7 +227,7 @@ def _ledger(arguments):
 def _bench(arguments):
     from bnlib import bench
 
-    print(bench.table(bench.main()))
+    print(bench.table(bench.main(arguments.group)))
     print(f"recorded in {bench.FILE}")
     return 0
 

@@ -1,7 +1,8 @@
 """``python -m bnlib bench``: how long the transform takes, staged, in closed form and fast, beside PyTorch's.
 
 One process for each number of threads. Inside it all variants of a case take turns, so that whatever else the machine
-does hits them alike. Processor time for one thread, wall clock beside it.
+does hits them alike. Processor time for one thread, wall clock beside it. A process of its own measures what the
+runner adds to a cell (`bench_cells`): ``python -m bnlib bench cells`` does that alone.
 """
 
 import datetime
@@ -14,6 +15,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from . import bench_cells
 from .experiments import cells, record
 from .scratch import batchnorm, fast, network
 from .scratch.layers import BatchNorm
@@ -30,16 +32,23 @@ TURN = 0.01  # seconds
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def main():
-    """Run all cases and write them to `FILE`; one row per case, variant and number of threads, as `table` prints."""
+def main(group=None):
+    """Run all cases and write them to `FILE`; one row per case, variant and number of threads, as `table` prints.
+
+    ``group`` runs one group of cases, "transform" or "cells", and leaves the rows of the other as they are.
+    """
     if os.getloadavg()[0] > 1:
         print("note: the machine is busy, the times will be too long", file=sys.stderr)
-    rows = []
-    for threads in (1, os.cpu_count()):
-        command = [sys.executable, "-c", "from bnlib.bench import measure; measure()"]
+    rows = [row for row in load() if (row["case"] == bench_cells.CASE) != (group == "cells")] if group else []
+    orders = [("measure_cells", 1)] if group != "transform" else []
+    if group != "cells":
+        orders = [("measure", 1), ("measure", os.cpu_count()), *orders]
+    for name, threads in orders:
+        command = [sys.executable, "-c", f"from bnlib.bench import {name}; {name}()"]
         environment = os.environ | dict.fromkeys(THREADS, str(threads))
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
         rows += json.loads(done.stdout)
+    rows.sort(key=lambda row: row["case"] == bench_cells.CASE)
     cells.put(FILE, json.dumps(rows, indent=1) + "\n")
     return rows
 
@@ -75,18 +84,34 @@ def measure():
     if threads == 1:
         cases |= {f"Inception, {STEPS} steps{name}": lambda norm=norm: loop(norm) for name, norm in norms}
         cases |= {f"module {MAPS}": lambda: module(MAPS)}
-    kept = record.environment()
-    about = f"{kept['processor']}, {kept['cores']} cores; NumPy {kept['numpy']}, PyTorch {kept['torch']}"
-    about += f"; {datetime.date.today().isoformat()}"
-    rows = []
+    rows, about = [], _about()
     for name, make in tqdm(cases.items(), desc=f"{threads} threads", file=sys.stderr):
         for variant, numbers in take_turns(make(), threads).items():
             rows.append({"case": name, "variant": variant, "threads": threads, **numbers, "about": about})
     print(json.dumps(rows))
 
 
-def take_turns(variants, threads, seconds=6.0):
-    """Time functions in turn, at least 9 turns each. A turn of a short function is as many calls as take 10 ms.
+def measure_cells(count=bench_cells.COUNT, turns=bench_cells.TURNS):
+    """Measure what the runner adds to a cell and print rows as JSON, in milliseconds a cell."""
+    import torch  # noqa: F401  its version is recorded
+
+    with bench_cells.variants(count) as variants:
+        found = take_turns(variants, 1, seconds=0, turns=turns)
+    rows = []
+    for variant, numbers in found.items():
+        times = {k: record.short((np.array(v) / count).tolist()) if v else v for k, v in numbers.items()}
+        rows.append({"case": bench_cells.CASE, "variant": variant, "threads": 1, **times, "about": _about()})
+    print(json.dumps(rows))
+
+
+def _about():
+    kept = record.environment()
+    about = f"{kept['processor']}, {kept['cores']} cores; NumPy {kept['numpy']}, PyTorch {kept['torch']}"
+    return f"{about}; {datetime.date.today().isoformat()}"
+
+
+def take_turns(variants, threads, seconds=6.0, turns=9):
+    """Time functions in turn, at least so many turns each. A turn of a short function is as many calls as take 10 ms.
 
     Parameters
     ----------
@@ -94,6 +119,7 @@ def take_turns(variants, threads, seconds=6.0):
     threads : int
     seconds : float
         To spend on all of them.
+    turns : int
 
     Returns
     -------
@@ -109,7 +135,7 @@ def take_turns(variants, threads, seconds=6.0):
         call()
         calls[name] = max(1, int(TURN / (time.perf_counter() - began)))
     began = time.perf_counter()
-    while len(taken[next(iter(taken))]) < 9 or time.perf_counter() - began < seconds:
+    while len(taken[next(iter(taken))]) < turns or time.perf_counter() - began < seconds:
         for name, call in variants.items():
             wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(calls[name]):

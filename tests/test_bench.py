@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from bnlib import __main__, bench
+from bnlib import __main__, bench, bench_cells
 
 FIELDS = {"case", "variant", "threads", "cpu_ms_median", "cpu_ms_min", "wall_ms_median", "spread"}
 FIELDS |= {"ratio_to_floor", "ratio_to_torch", "about"}
@@ -119,24 +119,35 @@ def test_the_command_records_and_prints(monkeypatch, capsys, tmp_path, recorded)
 
     def run(command, env, **options):
         seen.append([env[name] for name in bench.THREADS])
-        threads = int(env[bench.THREADS[0]])
-        return SimpleNamespace(stdout=json.dumps([row for row in bench_rows if row["threads"] == threads]))
+        threads, of_cells = int(env[bench.THREADS[0]]), "measure_cells()" in command[-1]
+        chosen = [row for row in bench_rows if (row["case"] == bench_cells.CASE) == of_cells]
+        return SimpleNamespace(stdout=json.dumps([row for row in chosen if row["threads"] == threads]))
 
-    bench_rows = list(recorded.values())
+    first = next(iter(recorded.values()))
+    of_cells = [{**first, "case": bench_cells.CASE, "variant": name} for name in bench_cells.WORKERS]
+    bench_rows = [row for row in recorded.values() if row["case"] != bench_cells.CASE] + of_cells
     monkeypatch.setattr(bench, "FILE", tmp_path / "bench.json")
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(bench.os, "cpu_count", lambda: 2)
     assert __main__.main(["bench"]) == 0
-    assert seen == [["1"] * 3, ["2"] * 3]
+    assert seen == [["1"] * 3, ["2"] * 3, ["1"] * 3]
     assert bench.load() == bench_rows
     assert "(256, 64, 28, 28)           fast  " in capsys.readouterr().out
+    for group, count in (("cells", 1), ("transform", 2)):  # the others stay as they are
+        seen.clear()
+        assert __main__.main(["bench", group]) == 0
+        assert len(seen) == count
+        assert bench.load() == bench_rows
+    bench_rows[-1]["cpu_ms_min"] = bench_rows[0]["cpu_ms_min"] = -1.0
+    __main__.main(["bench", "cells"])
+    assert [bench.load()[i]["cpu_ms_min"] == -1.0 for i in (0, -1)] == [False, True]
 
 
 def test_the_recorded_file_is_complete_and_consistent(recorded):
     assert len(recorded) == len(bench.load())
     others = {f"{case}{norm}" for case in ("MLP step", "Inception, 20 steps") for norm in ("", " with BN")}
     shapes = {str(shape) for shape in bench.SHAPES + bench.GROWING}
-    assert {case for case, _, _ in recorded} == shapes | others | {"module (32, 64, 7, 7)"}
+    assert {case for case, _, _ in recorded} - {bench_cells.CASE} == shapes | others | {"module (32, 64, 7, 7)"}
     assert {threads for _, _, threads in recorded} > {1}
     for (case, variant, threads), row in recorded.items():
         assert set(row) == FIELDS

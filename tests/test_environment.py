@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,21 @@ def test_a_finished_environment_is_left_alone_until_its_pins_change(clone):
     (clone / "requirements.txt").write_text("torch==9.9\nother==1\n")  # torch 9.9 is what the probe finds
     assert make(clone, "environment")[0] == 0
     assert len((clone / "pip.log").read_text().splitlines()) == 4
+
+
+def test_experiments_run_here_or_on_a_cluster(clone):
+    dry = make(clone, "-n", "experiments")[1].splitlines()
+    assert dry[-1].rstrip() == ".venv/bin/python -m bnlib rerun"
+    far = make(clone, "-n", "experiments", "SCHEDULER=tcp://h:8786")[1].splitlines()
+    assert far[-1] == '.venv/bin/python -m bnlib rerun --engine dask --scheduler "tcp://h:8786"'
+
+
+def test_dask_is_pinned_and_an_extra_of_the_package():
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert package["optional-dependencies"] == {"cluster": ["dask", "distributed"]}
+    assert not set(package["dependencies"]) & {"dask", "distributed"}
+    pins = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    assert pins["dask"] == pins["distributed"]  # released together
 
 
 def test_make_without_python_is_one_line(clone):

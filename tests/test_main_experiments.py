@@ -14,7 +14,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from bnlib import __main__ as command_line
 from bnlib import data
-from bnlib.experiments import cells, ledger, record, runner, sigmoid_mlp
+from bnlib.experiments import cells, ledger, machines, record, runner, sigmoid_mlp
 from bnlib.experiments.core import Plan
 
 from .experiments import conftest as shared
@@ -175,6 +175,14 @@ def test_the_list_names_every_experiment_and_what_is_recorded(toy, capsys):
         (["toy", "--seeds", "-1"], "seeds must be from 1 to 3, the seeds that the config names; got -1"),
         (["toy", "--seeds", "9"], "seeds must be from 1 to 3, the seeds that the config names; got 9"),
         (["toy", "--jobs", "0"], "jobs must be 1 or more; got 0"),
+        (["toy", "--engine", "dsk"], "there is no engine 'dsk': choose from loky, dask; did you mean dask?"),
+        (
+            ["toy", "--engine", "dask"],
+            "the engine dask needs a scheduler: --scheduler tcp://HOST:8786; dask scheduler",
+        ),
+        (["toy", "--scheduler", "tcp://h:1"], "a scheduler belongs to a dask cluster: add --engine dask"),
+        (["toy", "--engine", "dask", "--scheduler", "h"], "'h' is no address such as tcp://192.168.0.7:8786: "),
+        (["toy", "--engine", "dask", "--scheduler", "tcp://h:1", "--jobs", "2"], "jobs are for one machine: "),
     ],
 )
 def test_an_order_that_cannot_be_carried_out_is_one_line_and_status_2(toy, capsys, words, message):
@@ -183,6 +191,44 @@ def test_an_order_that_cannot_be_carried_out_is_one_line_and_status_2(toy, capsy
     assert err.startswith(f"error: {message}")
     assert is_one_line(err)
     assert toy.CALLS == []
+
+
+def test_without_dask_its_engine_is_refused(toy, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    status, out, err = call(capsys, "run", "toy", "--engine", "dask", "--scheduler", "tcp://h:1")
+    assert (status, out, toy.CALLS) == (2, "", [])
+    assert is_one_line(err)
+    assert err.startswith("error: the engine dask needs dask: pip install -r requirements.txt")
+
+
+@pytest.mark.parametrize("word", ["run", "rerun"])
+def test_a_scheduler_that_does_not_answer_is_one_line(toy, capsys, monkeypatch, word):
+    monkeypatch.setattr(machines, "WAIT", 0.5)
+    run(capsys, "--scale", "full")
+    toy.CALLS.clear()
+    words = [word, "toy", "--scale", "full"] if word == "run" else [word]
+    status, out, err = call(capsys, *words, "--engine", "dask", "--scheduler", "tcp://127.0.0.1:1")
+    assert (status, toy.CALLS) == (1, [])
+    assert out in ("", "toy, then 0 more: about 0:00:00 of one worker in all, as recorded\n")
+    assert is_one_line(err)
+    assert err.startswith("error: no scheduler answers at tcp://127.0.0.1:1: ")
+    assert err.endswith("; finished cells are kept\n")
+
+
+def test_an_order_for_a_cluster_reaches_the_runner(capsys, monkeypatch):
+    monkeypatch.setattr(runner, "run", Mock(side_effect=machines.ClusterError("a worker has no mnist")))
+    monkeypatch.setattr(ledger, "recorded", lambda: ("sigmoid-mlp",))
+    monkeypatch.setattr(record, "load", lambda name: Mock(seconds=lambda: 7200))
+    far = ["--engine", "dask", "--scheduler", "tcp://h:1"]
+    for words in (["run", "sigmoid-mlp"], ["rerun"]):
+        assert call(capsys, *words, *far)[::2] == (1, "error: a worker has no mnist; finished cells are kept\n")
+        options = runner.run.call_args.kwargs
+        assert [options[name] for name in ("jobs", "engine", "scheduler")] == [None, "dask", "tcp://h:1"]
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    for words, jobs in ((["run", "sigmoid-mlp"], 3), (["rerun"], 3), (["rerun", "--jobs", "2"], 2)):
+        call(capsys, *words)
+        options = runner.run.call_args.kwargs
+        assert [options[name] for name in ("jobs", "engine", "scheduler")] == [jobs, "loky", None]
 
 
 def test_a_word_that_is_no_number_is_refused_by_the_parser(toy, capsys):

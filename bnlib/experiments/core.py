@@ -35,7 +35,7 @@ PAPERS = {  # key in the bibliography: how the ledger names it
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
 REPORT = "report only"
-SHARED = ("cells", "core", "ledger", "paired", "record", "runner")  # modules that are no experiments
+SHARED = ("cells", "core", "ledger", "machines", "paired", "record", "runner")  # modules that are no experiments
 
 
 class Refused(ValueError):

@@ -1,8 +1,10 @@
 """Runs an experiment: tries the settings of every arm on validation data, chooses, confirms with other seeds.
 
 The runner alone chooses. Every finished cell is kept at once (`cells`), so a killed run goes on where it stopped.
+Who computes them, this machine or a cluster, is joblib's affair (`machines`).
 """
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -17,11 +19,13 @@ import pandas as pd
 import threadpoolctl
 from tqdm.auto import tqdm
 
-from . import cells, core
+from . import cells, core, machines
 from .record import FIRST, Run
 
 
-def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None, each=None):
+def run(
+    name, scale="lite", *, arms=None, seeds=None, jobs=None, engine="loky", scheduler=None, progress=None, each=None
+):
     """Run an experiment, or arms of your own in it.
 
     Parameters
@@ -36,8 +40,13 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None, eac
         such an arm are not kept.
     seeds : int, optional
         Use the first so many confirming seeds of the config; by default all.
-    jobs : int
-        Cells run at the same time.
+    jobs : int, optional
+        Cells run at the same time on this machine, by default one.
+    engine : {"loky", "dask"}
+        Processes of this machine, or the workers of a dask cluster, each of which runs one cell at a time. Arms that
+        measure time run on this machine in any case.
+    scheduler : str, optional
+        Address of the cluster's scheduler, such as "tcp://192.168.0.7:8786".
     progress : bool, optional
         Show a progress line. By default yes, but not on the pages of the built book.
     each : callable, optional
@@ -50,29 +59,34 @@ def run(name, scale="lite", *, arms=None, seeds=None, jobs=1, progress=None, eac
     Raises
     ------
     Refused
-        If there is no such experiment, scale, arm or setting, or ``seeds`` or ``jobs`` is out of range.
+        If there is no such experiment, scale, arm, setting or engine, or ``seeds`` or ``jobs`` is out of range.
+    ClusterError
+        If the cluster cannot be reached or used, or fails on the way; finished cells are kept.
     """
     config = _with_arms(name, core.preset(name, scale), arms)
     _check_counts(config, seeds, jobs)
     quiet = bool(os.environ.get("BNLIB_BUILD")) if progress is None else not progress
     own = {arm for arm, spec in arms.items() if spec} if isinstance(arms, dict) else set()
     own |= {arm for arm, plan in config.arms.items() if own & set(plan.others)}
-    work = _Work(name, config, seeds, jobs, quiet, own, each)
-    with work.bar:
-        fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
-        free = [arm for arm, plan in config.arms.items() if len(plan.settings) > 1]
-        confirm = {arm: config.arms[arm].settings[0] for arm in fixed}
-        work.do(
-            [*work.tuning(free), *work.confirming({a: s for a, s in confirm.items() if not config.arms[a].alone})]
-        )
-        chosen = {arm: {"setting": setting, "edge": []} for arm, setting in confirm.items()}
-        chosen |= {arm: _choose(config.arms[arm], arm, work.summaries) for arm in free}
-        copies = {arm: _best(plan.others, config, work.summaries) for arm, plan in config.arms.items() if plan.like}
-        for arm, other in copies.items():
-            setting = config.arms[arm].changed(chosen[other]["setting"])
-            chosen[arm] = dict(chosen[other], like=other, setting=setting)
-        work.do(work.confirming({arm: chosen[arm]["setting"] for arm in [*free, *copies]}))
-        work.do(work.confirming({a: s for a, s in confirm.items() if config.arms[a].alone}), jobs=1)
+    with machines.chosen(engine, scheduler, jobs, name, config) as who:
+        work = _Work(name, config, seeds, who, quiet, own, each)
+        with work.bar:
+            fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
+            free = [arm for arm, plan in config.arms.items() if len(plan.settings) > 1]
+            confirm = {arm: config.arms[arm].settings[0] for arm in fixed}
+            work.do(
+                [*work.tuning(free), *work.confirming({a: s for a, s in confirm.items() if not config.arms[a].alone})]
+            )
+            chosen = {arm: {"setting": setting, "edge": []} for arm, setting in confirm.items()}
+            chosen |= {arm: _choose(config.arms[arm], arm, work.summaries) for arm in free}
+            copies = {
+                arm: _best(plan.others, config, work.summaries) for arm, plan in config.arms.items() if plan.like
+            }
+            for arm, other in copies.items():
+                setting = config.arms[arm].changed(chosen[other]["setting"])
+                chosen[arm] = dict(chosen[other], like=other, setting=setting)
+            work.do(work.confirming({arm: chosen[arm]["setting"] for arm in [*free, *copies]}))
+            work.do(work.confirming({a: s for a, s in confirm.items() if config.arms[a].alone}), machines.HERE)
     return work.finished(scale, {arm: chosen[arm] for arm in config.arms})
 
 
@@ -93,8 +107,8 @@ def one_cell(name, config, arm, seed, setting, file=None):
 class _Work:
     """The cells of one run: what is done, what is to do, and the progress line."""
 
-    def __init__(self, name, config, seeds, jobs, quiet, own, each):
-        self.name, self.config, self.jobs, self.own, self.each = name, config, jobs, own, each
+    def __init__(self, name, config, seeds, who, quiet, own, each):
+        self.name, self.config, self.who, self.own, self.each = name, config, who, own, each
         self.seeds = {arm: config.confirming(arm)[:seeds] for arm in config.arms}
         self.summaries, self.rows, self.arrays, self.first = [], [], {}, {}
         tried = {
@@ -119,7 +133,7 @@ class _Work:
         """Cells that count: one setting for each arm, with every confirming seed."""
         return [(arm, seed, setting) for arm, setting in settings.items() for seed in self.seeds[arm]]
 
-    def do(self, todo, jobs=None):
+    def do(self, todo, who=None):
         """Run these cells, or take them from disk, the longest first."""
         left = []
         for arm, seed, setting in sorted(todo, key=lambda cell: -self.config.arms[cell[0]].steps):
@@ -136,13 +150,27 @@ class _Work:
                 if not self.bar.disable:
                     self.bar.initial += self.config.arms[arm].steps  # took no time: says nothing of what is left
                 self._take(arm, seed, setting, done, kept=True)
-        # The workers hand a cell over as soon as it is finished, and have written it to disk before.
-        pool = joblib.Parallel(n_jobs=jobs or self.jobs, return_as="generator_unordered")
-        # They tell its number and not its setting: what comes back is a copy, and copies of functions are not equal.
-        for i, cell in pool(
-            joblib.delayed(_numbered)(i, self.name, self.config, *cell) for i, cell in enumerate(left)
-        ):
-            self._take(*left[i][:3], cell)
+        self._compute(left, who or self.who)
+
+    def _compute(self, left, who):
+        """Compute cells and keep each at once: its worker does, and for a worker elsewhere this process too."""
+        with joblib.parallel_config(who.backend):
+            # A cluster gets all cells at once: other workers may join later.
+            pool = joblib.Parallel(
+                n_jobs=who.jobs, return_as="generator_unordered", pre_dispatch="all" if who.needed else "2 * n_jobs"
+            )
+            # They tell a cell's number, not its setting: what comes back is a copy, and copies of functions differ.
+            finished = pool(
+                joblib.delayed(_numbered)(i, who.needed, self.name, self.config, *cell) for i, cell in enumerate(left)
+            )
+            try:
+                for i, cell in finished:
+                    *what, file = left[i]
+                    if who.needed and file:
+                        cells.write(file, cell)
+                    self._take(*what, cell)
+            except BaseException as error:
+                finished.throw(error)  # so joblib stops the others; a generator left to itself would warn, too
 
     def _take(self, arm, seed, setting, cell, kept=False):
         tuning = seed in self.config.tuning_seeds
@@ -199,8 +227,24 @@ class _Work:
         return Run(self.name, scale, self.config, rows, summaries, chosen, ordered, first, {})
 
 
-def _numbered(number, *cell):
-    return number, one_cell(*cell)
+def _numbered(number, needed, *cell):
+    """One cell with its number, here or, where something is ``needed``, on a worker elsewhere."""
+    return number, _cell_elsewhere(needed, *cell) if needed else one_cell(*cell)
+
+
+def _cell_elsewhere(needed, *cell):
+    """One cell on a worker, which keeps it in its own folder too: it is not computed again if the way back is cut."""
+    machines.check(needed)
+    *what, file = cell
+    file = file and cells.path(*what)
+    with contextlib.suppress(OSError, ValueError):
+        if file and (kept := cells.read(file)):
+            return kept
+    found = one_cell(*what)
+    with contextlib.suppress(OSError):
+        if file:
+            cells.write(file, found)
+    return found
 
 
 def _scores(arm, settings, summaries):
