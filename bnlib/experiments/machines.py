@@ -57,8 +57,8 @@ def lacks(needed, dask_worker):
         if here.get(package) != version:
             found = f"{package} {here[package]}" if package in here else f"no {package}"
             return f"has {found} where {version} is needed: install requirements.txt there"
-    files = (getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if "bnlib." in name)
-    if any(file and os.path.getmtime(file) > LOADED for file in files):
+    loaded = [module.__file__ for name, module in list(sys.modules.items()) if name.startswith("bnlib.")]
+    if any(os.path.getmtime(file) > LOADED for file in loaded):
         return "was started before bnlib was changed there: start it again"
     if needed["name"] not in core.names() or cells.code(needed["name"]) != needed["code"]:
         return f"has other code of {needed['name']}: bring bnlib there to the same commit and start it again"
@@ -143,15 +143,19 @@ def connected(address, needed, config):
     try:
         cloudpickle.dumps(config)
     except Exception as error:  # whatever an object of a learner's own raises
-        raise core.Refused(f"an arm holds what cannot be sent to a worker: {error}") from None
+        raise core.Refused(f"an arm holds what cannot be sent to a worker: {_line(error)}") from None
     _find_scheduler(address)
     log = logging.getLogger("distributed.client")
     level = log.level
     log.setLevel(logging.CRITICAL)  # what it reports is said below, or is repaired by the scheduler
     over = threading.Event()
     try:
-        with distributed.Client(address, timeout=WAIT, set_as_default=False) as client:
-            _check_workers(client, address, needed)
+        with contextlib.ExitStack() as stack:
+            try:
+                client = stack.enter_context(distributed.Client(address, timeout=WAIT, set_as_default=False))
+                _check_workers(client, address, needed)
+            except (OSError, ImportError) as error:  # not one of a cell
+                raise ClusterError(f"the cluster at {address} cannot be used: {_line(error)}") from None
             threading.Thread(target=_tell_when_none_is_left, args=(client, address, over), daemon=True).start()
             yield _backend(client)
     except distributed.KilledWorker as error:
@@ -160,10 +164,14 @@ def connected(address, needed, config):
     except (concurrent.futures.CancelledError, distributed.core.CommClosedError):
         raise ClusterError(f"the connection to the scheduler at {address} was lost") from None
     except ImportError as error:
-        raise ClusterError(f"a worker cannot import what a cell needs: {error}") from None
+        raise ClusterError(f"a worker cannot import what a cell needs: {_line(error)}") from None
     finally:
         over.set()
         log.setLevel(level)
+
+
+def _line(error):
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _find_scheduler(address):
@@ -185,8 +193,7 @@ def _find_scheduler(address):
                 f"no scheduler answers at {address}: start one with dask scheduler, or check the address"
             ) from None
         except (ValueError, TypeError) as error:
-            line = str(error).splitlines()[0]
-            raise core.Refused(f"{address!r} is no address such as tcp://192.168.0.7:8786: {line}") from None
+            raise core.Refused(f"{address!r} is no address such as tcp://192.168.0.7:8786: {_line(error)}") from None
     if found != "Scheduler":
         raise ClusterError(f"at {address} answers a {found.lower()}, not a scheduler")
 
@@ -200,7 +207,9 @@ def _check_workers(client, address, needed):
         ) from None
     for worker, line in client.run(lacks, needed, on_error="return").items():
         if isinstance(line, Exception):
-            line = f"cannot import bnlib as it is here: start it from the course's .venv, in its folder ({line})"
+            line = (
+                f"cannot import bnlib as it is here: start it from the course's .venv, in its folder ({_line(line)})"
+            )
         if line:
             raise ClusterError(f"the worker {worker} {line}")
 
@@ -223,7 +232,8 @@ def _backend(client):
 
     class Backend(DaskDistributedBackend):
         def effective_n_jobs(self, n_jobs):
-            return max(2, super().effective_n_jobs(n_jobs))  # for one job joblib would compute here, in no worker
+            """For one job joblib would compute here and in no worker. All cells are submitted at once in any case."""
+            return 2
 
         def submit(self, func, callback=None):
             """joblib waits for ever for a task that dask gave up, because it is told of finished ones only."""
