@@ -51,7 +51,7 @@ def variants(count=COUNT):
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(mock.patch.dict(os.environ, BNLIB_CELLS=kept))
-        cluster = stack.enter_context(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None))
+        cluster = stack.enter_context(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0"))
         far = by(engine="dask", scheduler=cluster.scheduler_address)
         yield {BARE: bare, ONE: by(jobs=1), TWO: by(jobs=2), DASK: far}
 

@@ -22,6 +22,7 @@ from . import cells, core
 
 ENGINES = ("loky", "dask")  # names of joblib's backends
 WAIT = 4  # seconds that a scheduler, or its first worker, has to answer
+LOOK = 5  # seconds between two looks whether a worker is left
 LOADED = time.time()  # workers stay: their code may be edited below them
 START = "--nthreads 1"
 
@@ -66,6 +67,13 @@ def lacks(needed, dask_worker):
         if not data.available(dataset):
             return f"has no {dataset}: on that machine run python -m bnlib data fetch {dataset}"
     return None
+
+
+def packed(*cell):
+    """A cell as bytes. A worker that cannot read what dask sends it ends itself; these it reads when it computes."""
+    import cloudpickle
+
+    return cloudpickle.dumps(cell)
 
 
 def check(needed):
@@ -217,7 +225,7 @@ def _check_workers(client, address, needed):
 def _tell_when_none_is_left(client, address, over):
     """dask waits for ever for a worker. So say it."""
     none = False
-    while not over.wait(WAIT):
+    while not over.wait(LOOK):
         before = none
         with contextlib.suppress(Exception):  # the connection is gone: the run ends with that line
             none = not client.nthreads()

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import itertools
 import os
+import pickle
 import sys
 import time
 from numbers import Integral, Real
@@ -161,7 +162,7 @@ class _Work:
             )
             # They tell a cell's number, not its setting: what comes back is a copy, and copies of functions differ.
             finished = pool(
-                joblib.delayed(_numbered)(i, who.needed, self.name, self.config, *cell) for i, cell in enumerate(left)
+                joblib.delayed(_numbered)(i, *self._order(who.needed, *cell)) for i, cell in enumerate(left)
             )
             try:
                 for i, cell in finished:
@@ -171,6 +172,14 @@ class _Work:
                     self._take(*what, cell)
             except BaseException as error:
                 finished.throw(error)  # so joblib stops the others; a generator left to itself would warn, too
+
+    def _order(self, needed, arm, seed, setting, file):
+        """What computes a cell, and what it is given: to a worker elsewhere no other arm, and its own file name."""
+        if needed is None:
+            return one_cell, self.name, self.config, arm, seed, setting, file
+        plan = dataclasses.replace(self.config.arms[arm], settings=())
+        config = dataclasses.replace(self.config, arms={arm: plan})
+        return _cell_elsewhere, needed, file is not None, machines.packed(self.name, config, arm, seed, setting)
 
     def _take(self, arm, seed, setting, cell, kept=False):
         tuning = seed in self.config.tuning_seeds
@@ -227,20 +236,19 @@ class _Work:
         return Run(self.name, scale, self.config, rows, summaries, chosen, ordered, first, {})
 
 
-def _numbered(number, needed, *cell):
-    """One cell with its number, here or, where something is ``needed``, on a worker elsewhere."""
-    return number, _cell_elsewhere(needed, *cell) if needed else one_cell(*cell)
+def _numbered(number, compute, *order):
+    return number, compute(*order)
 
 
-def _cell_elsewhere(needed, *cell):
+def _cell_elsewhere(needed, keep, packed):
     """One cell on a worker, which keeps it in its own folder too: it is not computed again if the way back is cut."""
     machines.check(needed)
-    *what, file = cell
-    file = file and cells.path(*what)
+    cell = pickle.loads(packed)
+    file = cells.path(*cell) if keep else None
     with contextlib.suppress(OSError, ValueError):
         if file and (kept := cells.read(file)):
             return kept
-    found = one_cell(*what)
+    found = one_cell(*cell)
     with contextlib.suppress(OSError):
         if file:
             cells.write(file, found)
