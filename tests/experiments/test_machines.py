@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import dask
+import psutil
 import pytest
 from distributed import Client, LocalCluster
 
@@ -409,9 +410,15 @@ sys.exit(command_line.main(sys.argv[1:]))
 """
 
 
-def processes_below(pid):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    return [int(child) for child in found]
+# as the page shows them, with another port
+SCHEDULER = "dask scheduler --host 127.0.0.1"
+WORKERS = "dask worker tcp://127.0.0.1:8786 --nworkers 2 --nthreads 1"
+RUN = "python -m bnlib run sigmoid-mlp --engine dask --scheduler tcp://127.0.0.1:8786"
+
+
+def test_the_page_shows_the_commands_of_the_worked_example():
+    page = (ROOT / "book" / "reference" / "scaling.md").read_text()
+    assert "".join(f".venv/bin/{line}\n" for line in (SCHEDULER, WORKERS, RUN)) in page
 
 
 def test_the_worked_example_survives_a_killed_run_and_a_killed_worker(tmp_path):
@@ -421,7 +428,7 @@ def test_the_worked_example_survives_a_killed_run_and_a_killed_worker(tmp_path):
         return process
 
     def command(*words):
-        return ["-c", TINY, "run", "sigmoid-mlp", "--scale", "tiny", *words]
+        return ["-c", TINY, *RUN.split()[3:5], "--scale", "tiny", *words]
 
     def printed(*words):
         done = subprocess.run(
@@ -437,9 +444,9 @@ def test_the_worked_example_survives_a_killed_run_and_a_killed_worker(tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         address, quiet = f"tcp://127.0.0.1:{port}", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        far = ["--engine", "dask", "--scheduler", address]
-        scheduler = started("-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), **quiet)
-        workers = [started("-m", "dask", "worker", address, "--nthreads", "1", **quiet) for _ in range(2)]
+        far = RUN.replace("8786", str(port)).split()[5:]
+        scheduler = started("-m", *SCHEDULER.split(), "--port", str(port), "--dashboard-address", ":0", **quiet)
+        workers = started("-m", *WORKERS.replace("8786", str(port)).split(), **quiet)
         with Client(address, timeout=120) as client:
             client.wait_for_workers(2, timeout=120)
         run = started(*command(*far), **quiet)
@@ -453,14 +460,15 @@ def test_the_worked_example_survives_a_killed_run_and_a_killed_worker(tmp_path):
         run = started(*command(*far), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         while len(kept()) <= before and run.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        os.kill(processes_below(workers[0].pid)[-1], signal.SIGKILL)
+        below = psutil.Process(workers.pid).children()
+        victim = next(process for process in below if "spawn_main" in " ".join(process.cmdline()))
+        victim.kill()  # -9
         out, _ = run.communicate(timeout=300)
         assert (run.returncode, out) == expected[:2]
         assert len(kept()) == 21
         scheduler.kill()
         scheduler.wait()
-        for worker in workers:
-            worker.terminate()
+        workers.terminate()
         status, out, err = printed(*far)
     assert (status, out) == (1, "")
     assert re.fullmatch(rf"error: no scheduler answers at {address}: .*; finished cells are kept\n", err)
