@@ -6,13 +6,12 @@ for 1,000 steps with batches of 32: an analogue, which can agree or disagree and
 
 import itertools
 import time
-from functools import cache
 
 import numpy as np
 import torch
 
-from bnlib.data import load
 from bnlib.nets import inits, probes
+from bnlib.nets.images import images
 from bnlib.nets.models import MiniInception
 from bnlib.nets.norms import BatchNorm
 from bnlib.nets.training import Schedule, accuracy, adam, fit, seeded, sgd
@@ -332,16 +331,6 @@ class Distortion:
     def __call__(self, x):
         contrast, brightness = (self.strength * (2 * torch.rand(2, len(x), 1, 1, 1) - 1)).unbind()
         return x * (1 + contrast) + brightness
-
-
-@cache
-def images(dataset):
-    """Inputs (N, 1, 28, 28) and labels, for training, validation and test: grey values, mean 0, variance 1."""
-
-    def grey(x):
-        return torch.from_numpy(((x[:, None] / np.float32(255) - np.float32(0.286)) / np.float32(0.353)).astype("f4"))
-
-    return tuple((x, torch.from_numpy(labels.astype("i8"))) for x, labels in load(dataset).pairs(grey))
 
 
 def summarize(rows):
