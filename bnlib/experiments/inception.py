@@ -191,6 +191,7 @@ LITE = {
     for arm, plan in plans("mnist5k", 200, {**RATES, "naive": [0.05]}).items()
     if arm in ("inception", "bn-baseline", "bn-x5", "inception-x5", "dd")
 }
+WORTH = 100  # steps after which a net is worth all test images: fewer only ask whether the code is still the same
 # ``images``: on how many a tuning and a confirming cell is evaluated on the way.
 OPTIONS = {"batch": 32, "goal": 0.85, "images": (500, 1_000), "points": 20}
 PRESETS = {
@@ -259,7 +260,8 @@ def run(
     -------
     list of dict
         A row per evaluation: ``step, loss, accuracy`` and ``gradient``, the norm after clipping. The last one has
-        ``score`` too, and in a confirming cell ``end``, the accuracy on all test images, and ``dead`` (`probes`).
+        ``score`` too, and in a confirming cell ``end``, the accuracy on all test images (on the few
+        where the plan has less than `WORTH` steps), and ``dead`` (`probes`).
     """
     plan, options, tuning = config.arms[arm], config.options, seed in config.tuning_seeds
     train, validation, test = images(plan.dataset)
@@ -293,7 +295,7 @@ def run(
         probe=lambda model, step: {"gradient": probes.gradient_norm(model)},
         progress=False,
     )
-    end = None if tuning else accuracy(model, *test)
+    end = None if tuning else accuracy(model, *(test if plan.steps >= WORTH else few))
     if not tuning:
         rows[-1]["dead"] = probes.dead(model, few[0])
     if rows[-1]["step"] < plan.steps:  # diverged: at chance to the end
