@@ -40,6 +40,13 @@ TELLING |= {
     "AGAIN",
     "CURVES",
     "LOWER",
+    "WORDS",
+    "BATCHES",
+    "LARGE",
+    "GHOSTS",
+    "PASS",
+    "mcnemar",
+    "unpacked",
     *("CASES", "DROPPED", "DECAYS", "SHIFTED", "SAID", "KINDS", "_noise_size"),
 }  # what makes a long list of arms
 
