@@ -157,18 +157,19 @@ def run(config, arm, seed, *, net="mlp", norm="bn", batch=64, eps=1e-5, ghost=No
 def _at_test(model, train, test, batch, calibration, rng):
     """The net in use with three kinds of statistics: running, of the population, of test batches of training's size.
 
-    Accuracies ``running, population, batch``, and how far the probabilities of the last two are from those with
-    running statistics: ``far_population, far_batch``, half the sum of the absolute differences, mean over the images.
+    Accuracies ``running, population, test_batch``, and how far the probabilities of the last two are from those with
+    running statistics: ``far_population, far_test_batch``, half the sum of the absolute differences, mean over the
+    images.
     """
     batches = train[torch.from_numpy(rng.permutation(len(train)))[: max(calibration, batch)]].split(batch)
     x, labels = test
     answers = {
         "running": probabilities(model, x),
         "population": probabilities(population(model, [part for part in batches if len(part) == batch]), x),
-        "batch": by_batch(model, x, batch, rng),
+        "test_batch": by_batch(model, x, batch, rng),
     }
     found = {name: float((p.argmax(1) == labels).float().mean()) for name, p in answers.items()}
-    for name in ("population", "batch"):
+    for name in ("population", "test_batch"):
         found[f"far_{name}"] = float((answers[name] - answers["running"]).abs().sum(1).mean() / 2)
     return found
 
@@ -299,11 +300,11 @@ def claims(cells):
     for net in NETS:
         for b in (2, 8, 64):
             arm, words = f"{net}-bn-{b}", f"{WORDS[net]}, BN, batch {b}"
-            for name, said in (("population", "population"), ("batch", "test-batch")):
+            for name, said in (("population", "population"), ("test_batch", "test-batch")):
                 far = f"{words}: distance of the probabilities with {said} statistics from those with running ones"
-                state(f"{net}-far-{name}-{b}", (arm,), of(f"far_{name}"), far, "%", **johnson)
+                state(f"{net}-far-{said}-{b}", (arm,), of(f"far_{name}"), far, "%", **johnson)
                 gain = f"{words}: accuracy with {said} statistics minus that with running ones"
-                state(f"{net}-{name}-{b}", (arm,), of("running", name), gain, **johnson)
+                state(f"{net}-{said}-{b}", (arm,), of("running", name), gain, **johnson)
     # large batches
     parts = {"place": "ghost batches", "paper_value": "other nets", "paper": "hoffer2017"}
     for g in GHOSTS:

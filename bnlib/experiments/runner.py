@@ -174,7 +174,7 @@ class _Work:
                 finished.throw(error)  # so joblib stops the others; a generator left to itself would warn, too
 
     def _order(self, needed, arm, seed, setting, file):
-        """What computes a cell, and what it is given. A worker elsewhere sees no other arm and names the file itself."""
+        """What computes a cell, and what it is given. A worker elsewhere sees no other arm, and names the file itself."""
         if needed is None:
             return one_cell, self.name, self.config, arm, seed, setting, file
         plan = dataclasses.replace(self.config.arms[arm], settings=())
@@ -192,7 +192,10 @@ class _Work:
             **setting,
             "seconds": cell["seconds"],
         }
-        self.summaries.append({**label, **about, **core.module(self.name).summarize(cell["rows"])})
+        found = core.module(self.name).summarize(cell["rows"])
+        if taken := {*label, *about} & {*found, *(name for row in cell["rows"] for name in row)}:
+            raise ValueError(f"{self.name} measures what is also a setting or a label: {', '.join(sorted(taken))}")
+        self.summaries.append({**label, **about, **found})
         if not tuning or plan.curves:
             key = len(self.summaries)  # one for each cell: settings may hold what cannot be compared
             plain = ({k: v for k, v in row.items() if k not in arrays} for row in cell["rows"])

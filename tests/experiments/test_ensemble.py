@@ -51,7 +51,8 @@ def test_both_families_are_tuned_in_as_many_cells_and_train_as_long():
     assert all({k for k in a if a[k] != b[k]} == {"norm"} for a, b in pairs)
     for arm in ("plain", "bn"):
         longer = FULL[f"{arm}-long"]
-        assert (longer.like, longer.change) == (arm, {"members": 1})
+        alone = [setting | {"members": 1} for setting in FULL[arm].settings]
+        assert list(longer.settings) == alone
         assert longer.steps == FULL[arm].settings[0]["members"] * FULL[arm].steps
     full = experiment.PRESETS["full"]
     assert len(full.seeds) >= 3
@@ -70,7 +71,7 @@ def test_a_member_is_a_net_trained_with_a_falling_rate(norm):
     with seeded(300):
         model = SmallCNN(norm)
     with seeded(300):
-        inits.xavier(model)
+        inits.he(model)
     schedule = lambda step: (22 - step) / 21  # noqa: E731
     options = dict(lr=0.05, steps=21, batch=64, seed=300, schedule=schedule, progress=False)
     history = fit(model, *train, validation=(train[0][:1], train[1][:1]), every=1, **options)
@@ -265,7 +266,8 @@ def test_claims_are_only_of_arms_that_were_run():
 def test_a_run_is_recorded_and_read_again(monkeypatch, three):
     tuned = experiment.plans("mnist5k", 22, [0.02, 0.05, 0.1])
     arms = {arm: dataclasses.replace(plan, steps=22) for arm, plan in tuned.items() if arm != "plain-long"}
-    arms["plain"] = dataclasses.replace(arms["plain"], settings=tuned["plain"].settings[1:2])
+    for arm in ("plain", "bn-long"):
+        arms[arm] = dataclasses.replace(arms[arm], settings=tuned[arm].settings[1:2])
     config = dataclasses.replace(experiment.PRESETS["full"], arms=arms, seeds=(31, 32))
     monkeypatch.setitem(experiment.PRESETS, "full", config)
 

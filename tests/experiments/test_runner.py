@@ -546,3 +546,10 @@ def test_a_run_that_diverges_is_a_result_at_chance(monkeypatch):
     assert (tuning["score"] < -60).all()  # worse than any run that reached the goal
     assert said(run) == said(runner.run("sigmoid-mlp", "full", arms=["plain"]))
     assert ledger.table(ledger.entries(run)) == ""
+
+
+def test_a_measure_with_the_name_of_a_setting_is_refused(monkeypatch):
+    real = sigmoid_mlp.summarize
+    monkeypatch.setattr(sigmoid_mlp, "summarize", lambda rows: real(rows) | {"lr": 1.0})
+    with pytest.raises(ValueError, match="measures what is also a setting or a label: lr"):
+        run_tiny(monkeypatch)
