@@ -174,7 +174,7 @@ class _Work:
                 finished.throw(error)  # so joblib stops the others; a generator left to itself would warn, too
 
     def _order(self, needed, arm, seed, setting, file):
-        """What computes a cell, and what it is given. A worker elsewhere sees no other arm, and names the file itself."""
+        """What computes a cell, and what it is given. A worker elsewhere sees no other arm and names the file."""
         if needed is None:
             return one_cell, self.name, self.config, arm, seed, setting, file
         plan = dataclasses.replace(self.config.arms[arm], settings=())
