@@ -64,7 +64,7 @@ def test_all_arms_of_a_batch_are_tuned_at_the_same_rates():
         for b in BATCHES:
             rates = {tuple(s["lr"] for s in FULL[f"{net}-{norm}-{b}"].settings) for norm in ("none", "bn", "gn")}
             assert len(rates) == 1
-            assert len(*rates) == 6
+            assert len(*rates) == 8
     assert {tuple(s["lr"] for s in FULL[a].settings) for a in FULL if f"{a}-".startswith("mlp-bn-2-")} == {
         tuple(s["lr"] for s in FULL["mlp-none-2"].settings)
     }
