@@ -57,7 +57,14 @@ def far(cluster, toy):
     """``far(**options)`` runs the toy on the cluster, whose workers have no finished cells."""
     for file in cluster.cells.rglob("*.json"):
         file.unlink()
-    cluster.client.wait_for_workers(2, timeout=60)
+    try:
+        cluster.client.wait_for_workers(2, timeout=30)
+    except TimeoutError:  # on a busy machine a killed worker may not come back in dask's own time: take new ones
+        cluster.scale(0)
+        while cluster.workers or cluster.client.nthreads():
+            time.sleep(0.1)
+        cluster.scale(2)
+        cluster.client.wait_for_workers(2, timeout=60)
 
     def run(**options):
         where = {"engine": "dask", "scheduler": cluster.scheduler_address}
