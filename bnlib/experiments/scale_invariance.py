@@ -366,12 +366,12 @@ def claims(cells):
         ),
         Statement(
             *("equilibrium", decayed, farthest("ratio_1", "ratio_2")),
-            "||w||⁴ over lr E||g||² / (2 wd), g at length 1, last half of {steps} steps: worst layer of all cells",
+            "||w||⁴ divided by (lr E||g||² / (2 wd)), g at length 1, last half of {steps} steps: worst layer of all",
             **laarhoven | {"paper_value": "a balance; the 1 is derived on the chapter's page", "threshold": BAND},
         ),
         Statement(
             *("units", decayed, farthest("unit_low", "unit_high")),
-            "The same for each unit's own weights: the worst unit of all cells",
+            "||w||⁴ divided by (lr E||g||² / (2 wd)), for each unit's own weights: the worst unit of all cells",
             **laarhoven | {"paper_value": ours},
         ),
         Statement(

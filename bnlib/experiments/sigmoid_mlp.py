@@ -285,7 +285,7 @@ def claims(cells):
                 "max",
                 plain,
                 points("best"),
-                "With BN the highest accuracy within {steps} steps is higher by",
+                "Highest accuracy within {steps} steps, BN minus none",
                 "points",
             ),
             **{**curve, "threshold": 0.0},
@@ -363,7 +363,7 @@ def claims(cells):
                 "points",
             )
             for name, arms, other in (
-                ("gain4", ("gain4", "bn"), "gain 4 without BN"),
+                ("gain4", ("gain4", "bn"), "weights times 4 and centred biases, without BN"),
                 ("dd", ("dd", "bn"), "a start from data without BN"),
                 ("tuned", tuned, "none, everything tuned for speed on both sides"),
                 ("long", ("plain-long", "bn-long"), "none, each at its best rate of the shorter run"),

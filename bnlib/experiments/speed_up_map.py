@@ -328,7 +328,12 @@ def claims(cells):
             Statement(
                 f"tuned-{depth}", tuned, reach(), f"Init, optimizer and rate tuned on both sides: {many}"
             )._replace(**band),
-            Statement(f"dd-{depth}", (f"{net}-dd", f"{net}-bn"), reach(), f"Started from data, both tuned: {many}"),
+            Statement(
+                f"dd-{depth}",
+                (f"{net}-dd", f"{net}-bn"),
+                reach(),
+                f"No BN and started from data, optimizer and rate tuned on both sides: {many}",
+            ),
             *(
                 Statement(
                     *(f"again-{depth}-{norm}", (f"{net}-{norm}", f"{net}-{norm}-again"), reach()),

@@ -52,9 +52,17 @@ def claims(cells):
                 Statement(
                     f"tuned-{net}", tuned, steps("80%"), f"Init, optimizer and rate tuned on both sides: {many}"
                 ),
-                Statement(f"tuned-85-{net}", tuned, steps("85%"), f"The same to 85 %: {many.replace('80', '85')}"),
                 Statement(
-                    f"dd-{net}", (f"{net}-dd", tuned[1]), steps("80%"), f"Started from data, both tuned: {many}"
+                    f"tuned-85-{net}",
+                    tuned,
+                    steps("85%"),
+                    f"Init, optimizer and rate tuned on both sides: {many.replace('80', '85')}",
+                ),
+                Statement(
+                    f"dd-{net}",
+                    (f"{net}-dd", tuned[1]),
+                    steps("80%"),
+                    f"No BN and started from data, optimizer and rate tuned on both sides: {many}",
                 ),
                 Statement(
                     *(f"end-{net}", tuned, points),

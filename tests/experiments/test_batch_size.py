@@ -271,7 +271,7 @@ def as_expected(arm):
 
 def test_a_whole_run_gives_every_claim_once_and_four_have_a_threshold():
     found = claims(whole(as_expected))
-    assert len({claim.id for claim in found}) == len(found) == 78
+    assert len({claim.id for claim in found}) == len(found) == 84
     by_name = told(whole(as_expected))
     fixed = {name: claim.threshold for name, claim in by_name.items() if claim.threshold is not None}
     assert fixed == {

@@ -428,7 +428,7 @@ def value(claim):
 
 def whole(**numbers):
     """Confirming cells of every arm of the full scale, all alike."""
-    same = {"end": 0.8, "dead": 0.1, "lr": 0.05, "none_ms": 10.0, "bn_ms": 20.0, "torch_ms": 15.0}
+    same = {"end": 0.8, "best": 0.8, "dead": 0.1, "lr": 0.05, "none_ms": 10.0, "bn_ms": 20.0, "torch_ms": 15.0}
     for level in (70, 80, 85):
         same |= {f"steps_{level}%": 300.0, f"reached_{level}%": True}
     rows = []
@@ -461,7 +461,7 @@ def test_a_whole_full_run_gives_every_claim_once():
             assert value(claim) == pytest.approx(1), name
     search = [name for name in found if name.startswith("search-")]
     assert len(search) == len(SEARCH) * 2 * 2
-    assert {f"change-{name}{end}" for name in CHANGES for end in ("", "-end")} <= set(found)
+    assert {f"change-{name}{end}" for name in CHANGES for end in ("", "-best")} <= set(found)
     assert len({claim.statement for claim in found.values()}) == len(found)
 
 
@@ -473,7 +473,14 @@ def test_claims_compare_the_right_arm_with_the_right_arm():
     for column in ("steps_70%", "steps_80%", "steps_85%"):
         table[column] = [of[arm][0] * (1 + 0.1 * (column == "steps_85%")) for arm in table["arm"]]
     table["end"] = [of[arm][1] for arm in table["arm"]]
+    table["best"] = table["end"] ** 2
     found = told(table)
+    for name, slow, fast in (
+        *((f"{x}-best", "inception", f"bn-{x}") for x in ("baseline", "x5", "x30")),
+        *((f"change-{name}-best", "recipe-bn", f"recipe-{name}") for name in CHANGES),
+        *(("x30-x5-best", "bn-x5", "bn-x30"), ("sigmoid-relu-best", "bn-x5", "bn-x5-sigmoid")),
+    ):
+        assert value(found[name]) == pytest.approx(100 * (of[fast][1] ** 2 - of[slow][1] ** 2)), name
     pairs = {
         **{
             "speed": ("inception", "bn"),
@@ -493,7 +500,12 @@ def test_claims_compare_the_right_arm_with_the_right_arm():
         assert value(found[f"{name}-85"]) == pytest.approx(of[slow][0] / of[fast][0])
     for name in CHANGES:
         assert value(found[f"change-{name}"]) == pytest.approx(of["recipe-bn"][0] / of[f"recipe-{name}"][0])
-    one = {"again-naive": "inception", "again-plain": "plain-tuned", "again-bn": "bn-tuned"}
+    one = {
+        "again-naive": "inception",
+        "again-naive-70": "inception",
+        "again-plain": "plain-tuned",
+        "again-bn": "bn-tuned",
+    }
     for name, arm in one.items():
         again = {"plain-tuned": "plain-again", "bn-tuned": "bn-again"}.get(arm, f"{arm}-again")
         assert value(found[name]) == pytest.approx(of[arm][0] / of[again][0])
