@@ -143,6 +143,7 @@ def has_claims_of(experiment, name):
 
 
 def test_the_ledger_has_each_claim_once_and_leads_to_its_chapter():
+    assert all(re.fullmatch("[a-z0-9-]+", name) for name in CLAIMS)  # scripts look for them by a selector
     page = soup(HTML / f"{PAGE}.html")
     check_ledger(page, CLAIMS)
     assert bool(CLAIMS) != bool(page.select_one(".bn-no-rows"))

@@ -283,7 +283,7 @@ def claims(cells):
         for eps in EPS[1:] if b < 64 else EPS[2:]:
             pair = (f"mlp-bn-{b}-eps{eps:g}", f"mlp-bn-{b}")
             state(
-                f"eps-{b}-{eps:g}",
+                f"eps-{b}-{eps:.0e}",
                 pair,
                 points,
                 f"MLP, BN, batch {b}: accuracy gained by eps {eps:g} instead of 1e-05",
@@ -301,7 +301,7 @@ def claims(cells):
     state("pairs-zero", ("pairs",), error("zero"), zero, "error", threshold=(None, 1e-12), **derived)
     for eps in EPS:
         most = f"Batch of two values, eps {eps:g}: the largest hundredth of the squared gradients, share of all"
-        state(f"pairs-{eps:g}", ("pairs",), of(f"share_{eps:g}"), most, "%")
+        state(f"pairs-{eps:.0e}", ("pairs",), of(f"share_{eps:g}"), most, "%")
     # in use
     johnson = {
         "place": "population statistics, train and test",

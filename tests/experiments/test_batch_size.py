@@ -295,7 +295,14 @@ def test_the_numbers_are_what_the_statements_say():
             "mlp-gn-256": 10,
             "three": 10,
         },
-        **{"eps-2-0.1": 35, "eps-2-0.001": 40, "eps-2-left": 5, "eps-3-0.1": 10, "eps-64-0.1": 2, "mlp-bn-gn-2": -40},
+        **{
+            "eps-2-1e-01": 35,
+            "eps-2-1e-03": 40,
+            "eps-2-left": 5,
+            "eps-3-1e-01": 10,
+            "eps-64-1e-01": 2,
+            "mlp-bn-gn-2": -40,
+        },
         **{
             "mlp-far-test-batch-2": 20,
             "mlp-far-population-2": 1,
@@ -303,7 +310,7 @@ def test_the_numbers_are_what_the_statements_say():
             "mlp-population-2": 1,
             "mlp-bn-2-population": 0,
         },
-        **{"pairs-0.1": 50, "again": 0, "ghost-16": 0, "cnn-bn-2": 0},
+        **{"pairs-1e-01": 50, "again": 0, "ghost-16": 0, "cnn-bn-2": 0},
     }.items():
         assert found[name].measured.value == pytest.approx(value), name
     assert found["mlp-far-test-batch-2"].unit == "%"
@@ -323,6 +330,6 @@ def test_what_misses_a_threshold_says_so():
 def test_claims_are_only_of_arms_that_were_run():
     lite = whole(as_expected)
     lite = lite[lite["arm"].isin(LITE)]
-    assert {"mlp-bn-2", "eps-2-0.1", "mlp-bn-gn-64"} < set(told(lite))
+    assert {"mlp-bn-2", "eps-2-1e-01", "mlp-bn-gn-64"} < set(told(lite))
     assert "mlp-gn-small" not in told(lite)
     assert claims(lite.assign(arm="my-" + lite["arm"])) == []
