@@ -10,7 +10,6 @@ import torch
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
-from bnlib import data
 from bnlib.experiments import core, inception, runner
 from bnlib.experiments.core import ANALOGUE, Config, Plan, grid
 from bnlib.experiments.inception import CHANGES, FULL, SEARCH, Distortion, Watch, claims, search_name, summarize
@@ -199,19 +198,6 @@ def test_distortions_change_each_image_by_its_own_contrast_and_brightness():
         assert 0.37 < (values - middle).abs().max() < 0.401
     assert abs(np.corrcoef(contrast, brightness)[0, 1]) < 0.15
     assert torch.equal(Distortion(0.0)(x), x)
-
-
-def test_images_are_grey_values_with_mean_0_and_variance_1(monkeypatch):
-    rng = np.random.default_rng(0)
-    arrays = []
-    for count in (30, 20, 10):
-        arrays += [rng.integers(0, 256, (count, 28, 28), dtype=np.uint8), rng.integers(0, 10, count)]
-    monkeypatch.setattr(inception, "load", lambda asked: {"mine": data.Dataset(*arrays)}[asked])
-    for (x, y), pixels, labels in zip(inception.images.__wrapped__("mine"), arrays[::2], arrays[1::2], strict=True):
-        assert x.dtype == torch.float32
-        assert y.dtype == torch.int64
-        assert_allclose(x[:, 0], (pixels / 255 - 0.286) / 0.353, atol=1e-5)
-        assert y.tolist() == labels.tolist()
 
 
 # --- a cell
@@ -576,7 +562,7 @@ def test_steps_to_the_slow_nets_own_maximum():
     """Each seed has a level of its own; the other net may miss it."""
     slow = {"rise": [[[100, 900], [0.5, 0.7]], [[100, 400, 800], [0.5, 0.7, 0.72]], [[100], [0.6]]]}
     fast = {"rise": [[[100, 300, 500], [0.6, 0.7, 0.8]], [[100, 200], [0.71, 0.8]], [[50], [0.65]]]}
-    same = reach(80, 1, 1, 1) | {"end": 0.5}
+    same = reach(80, 1, 1, 1) | {"end": 0.5, "best": 0.5}
     found = told(cells(inception=slow | same, bn_baseline=fast | same))
     assert value(found["baseline-maximum"]) == pytest.approx((3 * 4 * 2) ** (1 / 3))
     assert found["baseline-maximum"].measured.bound == ""
