@@ -38,8 +38,9 @@ def plans(dataset="fashion-mnist", seen=PASS, rates=RATES):
 
     def tuned(net, norm, batch, times=1, **setting):
         lr = [float(f"{0.1 * min(batch, 256) / 64 * factor:.3g}") for factor in rates[net]]
+        steps = times * seen // batch
         return Plan(
-            dataset, times * seen // batch, grid(net=net, norm=norm, batch=batch, **setting, lr=lr), probed=True
+            dataset, steps, grid(net=net, norm=norm, batch=batch, horizon=steps, **setting, lr=lr), probed=True
         )
 
     found = {f"{net}-{norm}-{b}": tuned(net, norm, b) for net in NETS for norm in list(NORMS)[:3] for b in BATCHES}
@@ -83,7 +84,7 @@ PRESETS = {
 }
 
 
-def run(config, arm, seed, *, net="mlp", norm="bn", batch=64, eps=1e-5, ghost=None, lr=0.1):
+def run(config, arm, seed, *, net="mlp", norm="bn", batch=64, horizon=200, eps=1e-5, ghost=None, lr=0.1):
     """Train one net on one pass of images and measure it on the way.
 
     Parameters
@@ -98,6 +99,8 @@ def run(config, arm, seed, *, net="mlp", norm="bn", batch=64, eps=1e-5, ghost=No
     norm : {"none", "bn", "gn", "ghost"} or callable
         ``norm(channels)`` gives a module; a function of your own brings its own ``eps``.
     batch : int
+    horizon : int
+        Steps in which the rate falls to zero.
     eps : float
     ghost : int, optional
         Samples in a part of the batch, for "ghost".
@@ -112,7 +115,6 @@ def run(config, arm, seed, *, net="mlp", norm="bn", batch=64, eps=1e-5, ghost=No
         confirming cell of a net with BN what `_at_test` gives.
     """
     plan, options, tuning = config.arms[arm], config.options, seed in config.tuning_seeds
-    fall = _horizon(arm, plan)
     train, validation, test = images(plan.dataset)
     if arm == "pairs":
         return [_pairs(train[0], options["pairs"], seed)]
@@ -141,7 +143,7 @@ def run(config, arm, seed, *, net="mlp", norm="bn", batch=64, eps=1e-5, ghost=No
         every={*range(1, 21), *way, *last},
         seed=seed,
         optimizer=partial(sgd, momentum=0.0),
-        schedule=lambda step: 1 - (step - 1) / fall,
+        schedule=lambda step: 1 - (step - 1) / horizon,
         probe=look_at,
         progress=False,
     )
@@ -199,12 +201,6 @@ def _pairs(train, count, seed):
         else:
             found["zero"] = float((dx.abs() * values.std(0, correction=0)).max() / dy.abs().max())
     return {"step": 1, "loss": float(values.square().mean())} | found
-
-
-def _horizon(arm, plan):
-    """Steps over which the rate falls: those of the preset, also in a run that is cut short to check the code."""
-    presets = [preset.arms[arm] for preset in PRESETS.values() if arm in preset.arms]
-    return max([plan.steps, *(known.steps for known in presets if known.dataset == plan.dataset)])
 
 
 def summarize(rows):

@@ -39,7 +39,7 @@ def plans(dataset="fashion-mnist", steps=1_000, rates=RATES):
     """The plans of all arms."""
 
     def tuned(norm, members, steps):
-        return Plan(dataset, steps, grid(norm=norm, members=members, lr=rates), probed=True)
+        return Plan(dataset, steps, grid(norm=norm, members=members, horizon=steps, lr=rates), probed=True)
 
     norms = {"plain": "none", "bn": "bn"}
     found = {arm: tuned(norm, MEMBERS, steps) for arm, norm in norms.items()}
@@ -55,7 +55,7 @@ PRESETS = {
 }
 
 
-def run(config, arm, seed, *, norm="bn", members=MEMBERS, lr=0.1):
+def run(config, arm, seed, *, norm="bn", members=MEMBERS, horizon=1_000, lr=0.1):
     """Train the members one after the other and let every subset of them vote.
 
     Parameters
@@ -68,6 +68,8 @@ def run(config, arm, seed, *, norm="bn", members=MEMBERS, lr=0.1):
     norm : {"none", "bn"} or callable
         ``norm(channels)`` gives a module.
     members : int
+    horizon : int
+        Steps in which the rate falls to zero.
     lr : float
         Of the first step, with momentum 0.9; it falls linearly to zero.
 
@@ -82,7 +84,6 @@ def run(config, arm, seed, *, norm="bn", members=MEMBERS, lr=0.1):
         right_first, right_second``: which images the ensemble, that member and the first two have right (`packed`).
     """
     plan, options, tuning = config.arms[arm], config.options, seed in config.tuning_seeds
-    fall = _horizon(arm, plan)
     train, validation, test = images(plan.dataset)
     if not plan.probed:
         members, validation, test = (
@@ -104,7 +105,7 @@ def run(config, arm, seed, *, norm="bn", members=MEMBERS, lr=0.1):
             batch=options["batch"],
             every=range(1, 21) if member == 0 else (),
             seed=one,
-            schedule=lambda step: 1 - (step - 1) / fall,
+            schedule=lambda step: 1 - (step - 1) / horizon,
             progress=False,
         )
         if member == 0:
@@ -172,12 +173,6 @@ def mcnemar(right, other):
     if b + c == 0:
         return 0, 0, 0.0, 1.0
     return b, c, (b - c) / (b + c) ** 0.5, float(stats.binomtest(b, b + c).pvalue)
-
-
-def _horizon(arm, plan):
-    """Steps over which the rate falls: those of the preset, also in a run that is cut short to check the code."""
-    presets = [preset.arms[arm] for preset in PRESETS.values() if arm in preset.arms]
-    return max([plan.steps, *(known.steps for known in presets if known.dataset == plan.dataset)])
 
 
 def summarize(rows):

@@ -19,7 +19,7 @@ from bnlib.nets.models import MLP
 from bnlib.nets.norms import BatchNorm, GroupNorm
 from bnlib.nets.training import accuracy, fit, seeded, sgd
 
-SETTING = {"net": "mlp", "norm": "bn", "batch": 16, "lr": 0.1}
+SETTING = {"net": "mlp", "norm": "bn", "batch": 16, "horizon": 40, "lr": 0.1}
 
 
 def small(steps=40, probed=True, **options):
@@ -55,6 +55,7 @@ def test_an_arm_is_what_its_name_says_and_sees_one_pass():
         assert about.get("eps", 1e-5) == (float(more[0][3:]) if more and norm == "bn" else 1e-5)
         assert about.get("ghost") == (int(more[0]) if norm == "ghost" else None)
         passes = 8 if int(batch) == 1024 else 1
+        assert about["horizon"] == plan.steps
         assert 0 <= passes * PASS - plan.steps * int(batch) < int(batch)
         assert plan.probed
 

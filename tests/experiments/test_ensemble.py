@@ -21,7 +21,7 @@ from bnlib.nets.norms import BatchNorm
 from bnlib.nets.training import fit, seeded
 
 FULL = experiment.PRESETS["full"].arms
-SETTING = {"norm": "bn", "members": 3, "lr": 0.05}
+SETTING = {"norm": "bn", "members": 3, "horizon": 22, "lr": 0.05}
 
 
 def small(steps=22, probed=True):
@@ -51,7 +51,7 @@ def test_both_families_are_tuned_in_as_many_cells_and_train_as_long():
     assert all({k for k in a if a[k] != b[k]} == {"norm"} for a, b in pairs)
     for arm in ("plain", "bn"):
         longer = FULL[f"{arm}-long"]
-        alone = [setting | {"members": 1} for setting in FULL[arm].settings]
+        alone = [setting | {"members": 1, "horizon": longer.steps} for setting in FULL[arm].settings]
         assert list(longer.settings) == alone
         assert longer.steps == FULL[arm].settings[0]["members"] * FULL[arm].steps
     full = experiment.PRESETS["full"]
@@ -66,7 +66,7 @@ def test_both_families_are_tuned_in_as_many_cells_and_train_as_long():
 
 @pytest.mark.parametrize("norm", [None, BatchNorm])
 def test_a_member_is_a_net_trained_with_a_falling_rate(norm):
-    rows = cell(small(21), seed=3, norm=norm and "bn" or "none")
+    rows = cell(small(21), seed=3, norm=norm and "bn" or "none", horizon=21)
     train, validation, _ = images("mnist5k")
     with seeded(300):
         model = SmallCNN(norm)
@@ -286,7 +286,7 @@ def test_a_run_is_recorded_and_read_again(monkeypatch, three):
     monkeypatch.setattr(experiment, "run", sized)
     run = runner.run("ensemble", "full")
     assert run.chosen["bn"]["setting"]["lr"] == 0.05
-    assert run.chosen["bn-long"]["setting"] == {"norm": "bn", "members": 1, "lr": 0.05}
+    assert run.chosen["bn-long"]["setting"] == {"norm": "bn", "members": 1, "horizon": 132, "lr": 0.05}
     assert record.save(run).stat().st_size < 25_000
     loaded = record.load("ensemble")
     for one, other in zip(ledger.entries(loaded), ledger.entries(run), strict=True):
