@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from bnlib.experiments import core, ledger, record, sigmoid_mlp
@@ -177,15 +178,46 @@ def test_changed_code_is_told_for_the_arms_that_it_touches(recorded, monkeypatch
 
 def test_the_first_losses_are_compared_to_a_ten_thousandth(recorded):
     content = json.loads(recorded.read_text())
-    then = content["first"]["bn"]
-    content["first"] = {"bn": then}
+    then = content["first"]["plain"]
+    content["first"] = {"plain": then}
     loss = then["losses"][19]
     for factor, lines in ((1 + 5e-5, 0), (1 + 2e-4, 1)):
         then["losses"][19] = loss * factor
         recorded.write_text(json.dumps(content))
         found = ledger.stale("sigmoid-mlp")
         assert len(found) == lines
-        assert all(line.startswith("arm bn, seed 31: the first losses are [") for line in found)
+        assert all(line.startswith("arm plain, seed 31: the first losses are [") for line in found)
+
+
+@pytest.mark.parametrize(
+    ("nudged", "count"),
+    [
+        ([2.0, 2.0, 2.0, 2.0], 4),
+        ([2.0, 2.00005, 1.99995, 2.0], 4),  # 2.5 times the nudge
+        ([2.0, 2.0, 2.0001, 2.0], 2),  # 5 times
+        ([2.0, 2.0, float("nan"), float("nan")], 2),  # one of the two diverges
+        ([2.0, 2.0], 2),  # and ends
+        ([3.0, 2.0, 2.0, 2.0], 1),  # the first loss is taken before any step
+    ],
+)
+def test_losses_are_steady_until_a_nudge_of_the_rate_grows(nudged, count):
+    assert ledger.steady(np.full(4, 2.0), np.array(nudged)) == count
+
+
+@pytest.mark.parametrize("grown", [True, False])
+def test_a_difference_counts_only_where_losses_do_not_hang_on_rounding(recorded, monkeypatch, grown):
+    content = json.loads(recorded.read_text())
+    content["first"] = {"bn": content["first"]["bn"]}
+    content["first"]["bn"]["losses"][9] *= 1.01
+    recorded.write_text(json.dumps(content))
+    asked = []
+    monkeypatch.setattr(
+        ledger, "steady", lambda losses, nudged: asked.append((losses, nudged)) or (9 if grown else 20)
+    )
+    assert len(ledger.stale("sigmoid-mlp")) == (0 if grown else 1)
+    ((losses, nudged),) = asked
+    np.testing.assert_allclose(nudged, losses, rtol=1e-3)
+    assert (nudged[1:] != losses[1:]).all()
 
 
 def test_a_missing_loss_is_told(recorded):
