@@ -31,6 +31,7 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "wu2018": "Wu & He 2018",
     "wu2021": "Wu & Johnson 2021",
     "hoffer2017": "Hoffer, Hubara & Soudry 2017",
+    "balestriero2022": "Balestriero & Baraniuk 2022",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
@@ -49,7 +50,7 @@ class Plan:
     Parameters
     ----------
     dataset : str
-        A name of `bnlib.data`.
+        A name of `bnlib.data`, or "generated" where the experiment makes its data from the seed.
     steps : int
     settings : tuple of dict
         Keyword arguments for the experiment's ``run``. Of several the runner chooses one, on validation data.

@@ -44,7 +44,7 @@ class ClusterError(RuntimeError):
 
 def needs(name, config):
     """What a worker must have to compute cells of this experiment."""
-    datasets = sorted({plan.dataset for plan in config.arms.values()})
+    datasets = sorted({plan.dataset for plan in config.arms.values()} & set(data.NAMES))
     return {"name": name, "code": cells.code(name), "versions": cells.versions(), "datasets": datasets}
 
 
