@@ -10,6 +10,7 @@ import numpy as np
 from ..scratch.gradcheck import scaled_error
 from . import (
     backward,
+    boundaries,
     clipping,
     comparing,
     drift,
@@ -37,6 +38,7 @@ TOPICS = (
     shifts,
     grouping,
     mcnemar,
+    boundaries,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 

@@ -1,7 +1,7 @@
 """Where the boundaries of a ReLU net lie, before training and through it: BN moves them to the data.
 
 Balestriero & Baraniuk (2022) on a 2-D spiral: 2-24-24-24-2 with ReLU and He's weights, inputs with mean 0 and
-variance 1, or shifted by 3 in both directions. Cells and distances are exact (`bnlib.theory.partition`).
+variance 1, or shifted by 3 in both directions. Regions and distances are exact (`bnlib.theory.partition`).
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ PLACES = {"shifted": SHIFT, "centred": 0.0}
 CLOSER = {"shifted": (None, 0.35), "centred": (None, 0.7)}  # of the distances' ratio, BN over a net without it
 LAW = (0.85, 1.15)  # of the jitter over its law
 ROUNDING = (None, 1e-12)  # of what is equal but for rounding
-CURVES = {"loss": 3, "distance": 4, "cells": 6, "size": 4, "move_1": 4, "move_2": 4, "move_3": 4}
+CURVES = {"loss": 3, "distance": 4, "regions": 6, "size": 4, "move_1": 4, "move_2": 4, "move_3": 4}
 STARTS = {
     "zero": "biases 0",
     "random": "random biases, uniform up to 1 / sqrt(inputs) either way",
@@ -167,7 +167,7 @@ def run(config, arm, seed, *, task="map", init="zero", norm=None, shift=SHIFT, l
         return _map(sets[0][0], start(init, sets[0][0], weights, seed))
     if task == "jitter":
         return _jitter(sets[0][0], weights, options, np.random.default_rng([seed, 2]))
-    net = _build(sizes, seed, init, norm, sets[0][0], float)
+    net = build(sizes, seed, init, norm, sets[0][0], float)
     x = sets[0][0]
 
     def probe(net, step):
@@ -213,7 +213,7 @@ def _map(x, layers):
         squares, least = np.square(signed_distances(h, weight, -bias)).sum(0), least_squares(h, weight)[1]
         excess = squares[least > 0] / least[least > 0]
         h = np.maximum(h @ weight.T + bias, 0)
-        row = {"step": depth, "loss": float(nearest(x, layers[:depth]).mean()), "cells": len(found.cells)}
+        row = {"step": depth, "loss": float(nearest(x, layers[:depth]).mean()), "regions": len(found.regions)}
         row |= {"cutting": len(np.unique(found.owners)) / sum(len(w) for w, _ in layers[:depth])}
         rows.append(row | {"excess": float(excess.mean()), "excess_error": float(np.abs(excess - 1).max())})
     return rows
@@ -238,7 +238,7 @@ def _jitter(x, weights, options, rng):
     return rows
 
 
-def _build(sizes, seed, init, norm, x, dtype):
+def build(sizes, seed, init, norm, x, dtype):
     classes = {"bn": BatchNorm, "bn-away": BatchNorm, "bn-held": HeldBatchNorm}
     if norm is not None:
         known(norm, classes, "norm")
@@ -271,7 +271,7 @@ def _train(config, arm, net, sets, seed, lr, probe=None):
 
 def _digits(config, arm, seed, init, lr):
     sets = load("mnist5k").pairs(pixels)
-    net = _build((784, 100, 100, 100, 10), seed, init, None, sets[0][0].astype(float), np.float32)
+    net = build((784, 100, 100, 100, 10), seed, init, None, sets[0][0].astype(float), np.float32)
     return _train(config, arm, net, sets, seed, lr)
 
 
@@ -287,8 +287,8 @@ def summarize(rows):
     if "error" in last:
         kept = ("train_loss", "error", "distance", "margin")
         return {"score": last["accuracy"], **{key: last[key] for key in kept if key in last}}
-    if "cells" in last:
-        kept = ("cells", "cutting", "excess")
+    if "regions" in last:
+        kept = ("regions", "cutting", "excess")
         told = {"distance": last["loss"], "excess_error": max(row["excess_error"] for row in rows)}
         return {"score": -last["loss"], **told, **{key: last[key] for key in kept}}
     found = {"score": 0.0}
@@ -357,7 +357,7 @@ def claims(cells):
     table = [
         Statement(
             *("least-squares", tuple(bn.values()), largest("excess_error")),
-            "Sum of squared distances to a unit's boundary over its minimum m var / ||w||²: largest error of all units",
+            "Sum of squared distances to a unit's boundary over its minimum m var / ||w||²: largest error",
             **{"unit": "error", "fidelity": SAME, "place": "total least squares, offset only"},
             **{"paper_value": "the minimum", "threshold": ROUNDING},
         )
@@ -381,8 +381,8 @@ def claims(cells):
             name = "BN" if init == "bn-init" else STARTS[init].split(",")[0]
             table.append(
                 Statement(
-                    *(f"cells-{place}-{init}", (f"map-{init}-{place}",), mean("cells")),
-                    f"Inputs {place}: cells in the smallest rectangle that holds the data, {name}",
+                    *(f"regions-{place}-{init}", (f"map-{init}-{place}",), mean("regions")),
+                    f"Inputs {place}: regions in the smallest rectangle that holds the data, {name}",
                     **{**preprint, "unit": "", "paper_value": "more, no number"},
                 )
             )
@@ -482,7 +482,7 @@ LOOKS = {
 }
 
 
-def _plans(steps, digit_steps):
+def _plans(steps, digit_steps, rates):
     plans = {}
     for arm in ARMS:
         if arm.startswith("map-"):
@@ -491,16 +491,15 @@ def _plans(steps, digit_steps):
         elif arm == "jitter":
             plans[arm] = Plan("generated", 6, grid(task="jitter"))
         elif arm in DIGITS:
-            setting = grid(init=arm.removeprefix("digits-"), lr=RATES["digits"])
-            plans[arm] = Plan("mnist5k", digit_steps, setting)
+            plans[arm] = Plan("mnist5k", digit_steps, grid(init=arm.removeprefix("digits-"), lr=rates["digits"]))
         else:
-            plans[arm] = Plan("generated", steps, grid(task="train", **TRAINED[arm], lr=RATES["spiral"]))
+            plans[arm] = Plan("generated", steps, grid(task="train", **TRAINED[arm], lr=rates["spiral"]))
     return plans
 
 
 OPTIONS = {"hidden": (24, 24, 24), "samples": 512, "batch": 64, "sizes": (8, 16, 32, 64, 128, 256), "batches": 1_000}
-SEEDS = {"seeds": tuple(range(11, 21)), "tuning_seeds": (1, 2, 3)}
+LITE = {"spiral": [0.03, 0.1, 0.3], "digits": [0.03, 0.1, 0.3]}
 PRESETS = {
-    "lite": Config(_plans(300, 100), **SEEDS, options=OPTIONS | {"batches": 100}),
-    "full": Config(_plans(1_000, 300), **SEEDS, options=OPTIONS),
+    "lite": Config(_plans(300, 100, LITE), (11, 12, 13), (1, 2), options=OPTIONS | {"batches": 100}),
+    "full": Config(_plans(1_000, 300, RATES), tuple(range(11, 21)), (1, 2, 3), options=OPTIONS),
 }

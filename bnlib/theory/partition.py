@@ -1,4 +1,4 @@
-"""A ReLU net cuts its input space into cells, on each of which it is affine: where the cuts are, and how far.
+"""A ReLU net cuts its input space into regions, on each of which it is affine: where the cuts are, and how far.
 
 A net is a list of layers ``(weight (units, inputs), bias (units,))`` here. Between two layers stands a ReLU, or a
 leaky one with slope ``slope`` below zero. The **boundary** of a unit is where its pre-activation changes its sign;
@@ -13,21 +13,21 @@ TINY = 1e-12  # of the largest term of a pre-activation: below it a corner lies 
 
 
 class Partition(NamedTuple):
-    """The cells of a rectangle, and the boundaries in it.
+    """The regions of a rectangle, and the boundaries in it.
 
     Attributes
     ----------
-    cells : list of array (corners, 2)
+    regions : list of array (corners, 2)
         Convex polygons, corners in order.
-    patterns : bool array (cells, units of all layers)
-        Which units are positive in a cell.
+    patterns : bool array (regions, units of all layers)
+        Which units are positive in a region.
     segments : array (pieces, 2, 2)
         Straight pieces of boundaries, both ends.
     owners : int array (pieces,)
         The unit of each piece, units of all layers counted through.
     """
 
-    cells: list
+    regions: list
     patterns: np.ndarray
     segments: np.ndarray
     owners: np.ndarray
@@ -139,7 +139,7 @@ def preactivations(x, layers, slope=0.0):
 
 
 def local_maps(x, layers, slope=0.0):
-    """Every unit as an affine function of the input, in the cell of each sample.
+    """Every unit as an affine function of the input, in the region of each sample.
 
     Implements {eq}`eq-partition-local`.
 
@@ -179,7 +179,7 @@ def nearest(x, layers, slope=0.0):
 
 
 def partition(layers, box, slope=0.0):
-    """All cells of a net with two inputs in a rectangle, by cutting it with one unit after another.
+    """All regions of a net with two inputs in a rectangle, by cutting it with one unit after another.
 
     Implements {eq}`eq-partition-cut`.
 

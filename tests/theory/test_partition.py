@@ -1,4 +1,4 @@
-"""The partition of a ReLU net: each formula against what it is about, distances and cells against brute force."""
+"""The partition of a ReLU net: each formula against what it is about, distances and regions against brute force."""
 
 import itertools
 
@@ -139,7 +139,7 @@ def test_scale_alone_moves_no_boundary_of_the_first_layer_but_folds_the_second_e
     assert differ[6:11].min() > 0
 
 
-# --- cells and distances, against brute force
+# --- regions and distances, against brute force
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
@@ -203,13 +203,13 @@ def test_the_local_quotient_of_one_unit_is_no_distance():
 
 @pytest.mark.parametrize("slope", [0.0, 0.3])
 @pytest.mark.parametrize("seed", range(8))
-def test_cells_fill_the_box_and_hold_one_pattern_each(seed, slope):
+def test_regions_fill_the_box_and_hold_one_pattern_each(seed, slope):
     layers = random_net(seed)
     found = partition(layers, BOX, slope)
-    assert sum(map(area, found.cells)) == pytest.approx(24)
-    assert min(map(area, found.cells)) > 0
-    assert len(np.unique(found.patterns, axis=0)) == len(found.cells) == len(found.patterns)
-    inside = np.array([polygon.mean(0) for polygon in found.cells])
+    assert sum(map(area, found.regions)) == pytest.approx(24)
+    assert min(map(area, found.regions)) > 0
+    assert len(np.unique(found.patterns, axis=0)) == len(found.regions) == len(found.patterns)
+    inside = np.array([polygon.mean(0) for polygon in found.regions])
     assert (patterns(inside, layers, slope) == found.patterns).all()
     dense = np.stack(np.meshgrid(np.linspace(-3, 3, 601), np.linspace(-2, 2, 401)), -1).reshape(-1, 2)
     seen = np.unique(patterns(dense, layers, slope), axis=0)
@@ -221,20 +221,20 @@ def test_cells_fill_the_box_and_hold_one_pattern_each(seed, slope):
 
 
 @pytest.mark.parametrize("lines", [1, 2, 5, 9])
-def test_one_layer_has_as_many_cells_as_lines_in_general_position(lines):
+def test_one_layer_has_as_many_regions_as_lines_in_general_position(lines):
     rng = np.random.default_rng(lines)
     weight = rng.normal(size=(lines, 2))
     wide = (-1e4, 1e4, -1e4, 1e4)
-    assert len(partition([(weight, rng.normal(size=lines))], wide).cells) == 1 + lines + lines * (lines - 1) // 2
-    assert len(partition([(weight, np.zeros(lines))], wide).cells) == 2 * lines  # all through one point
+    assert len(partition([(weight, rng.normal(size=lines))], wide).regions) == 1 + lines + lines * (lines - 1) // 2
+    assert len(partition([(weight, np.zeros(lines))], wide).regions) == 2 * lines  # all through one point
     x = points(lines) + 4
-    assert len(partition(fold_batch(x, [weight]), wide).cells) == 2 * lines  # the batch's centre
+    assert len(partition(fold_batch(x, [weight]), wide).regions) == 2 * lines  # the batch's centre
 
 
 def test_a_unit_that_sees_only_dead_units_has_no_boundary():
     layers = [(np.eye(2), np.array([-10.0, -10.0])), (np.ones((1, 2)), np.zeros(1))]
     found = partition(layers, BOX)
-    assert len(found.cells) == 1
+    assert len(found.regions) == 1
     assert found.segments.shape == (0, 2, 2)
     assert np.isinf(unit_distances(np.zeros((3, 2)), found, 3)).all()
     assert_allclose(nearest(np.zeros((3, 2)), layers), 10)
