@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 
 from bnlib.scratch.batchnorm import batchnorm_forward
+from bnlib.theory.partition import fold_batch, golden_weights, nearest, partition
 
 from .conftest import HTML, ROOT, toc_pages
 
@@ -317,6 +318,103 @@ def test_keys_of_a_point_are_those_of_a_slider(open_page):
     for key, value in (("End", 30), ("PageDown", 25), ("Home", 0), ("ArrowUp", 1), ("Alt+ArrowRight", 1)):
         page.keyboard.press(key)
         assert handle.get_attribute("aria-valuenow") == str(value), key
+
+
+# --- the partition of the plane, computed in the page
+
+PLANE = (-3, 21, -9, 11)
+NETS = {"no BN": {"mean": False, "scale": False}, "mean only": {"mean": True, "scale": False}, "BN": {}}
+
+
+def test_the_partition_in_the_page_equals_bnlib(open_page):
+    page, rng = open_page("book/why/partition"), np.random.default_rng(1)
+    for case in range(24):
+        sizes = [2, *rng.integers(2, 7, rng.integers(1, 4)).tolist()]
+        weights = golden_weights(sizes)
+        theirs = page.evaluate("sizes => bnLive.partition.golden(sizes)", sizes)
+        for one, other in zip(theirs, weights, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+        if case % 2:
+            weights = [rng.normal(size=weight.shape) for weight in weights]
+        batch, points = rng.uniform((-3, -9), (21, 11), (2, 6, 2))
+        how = {
+            **NETS[list(NETS)[case % 3]],
+            "beta": float(rng.normal()) * (case % 4 > 1),
+            "eps": (0.0, 1e-5, 1e-1)[case % 3],
+        }
+        theirs = page.evaluate(
+            """([batch, points, weights, how, box]) => {
+              const { fold, cut, nearest } = bnLive.partition, layers = fold(batch, weights, how);
+              return { layers, ...cut(layers, box), distances: nearest(points, layers) };
+            }""",
+            [batch.tolist(), points.tolist(), [weight.tolist() for weight in weights], how, PLANE],
+        )
+        layers = fold_batch(batch, weights, **how)
+        for one, (weight, bias) in zip(theirs["layers"], layers, strict=True):
+            np.testing.assert_allclose(one["weight"], weight, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(one["bias"], bias, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(theirs["distances"], nearest(points, layers), rtol=0, atol=1e-6)
+        found = partition(layers, PLANE)
+        assert len(theirs["regions"]) == len(found.regions)
+        for one, other in zip(theirs["regions"], found.regions, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+        assert [piece["unit"] for piece in theirs["segments"]] == found.owners.tolist()
+        for one, other in zip(theirs["segments"], found.segments, strict=True):
+            np.testing.assert_allclose(one["ends"], other, rtol=0, atol=1e-6)
+
+
+def plane_words(page):
+    return page.locator("bn-explore").first.locator(".bn-words").inner_text()
+
+
+def test_the_plane_says_what_bnlib_says_after_a_sample_was_moved(open_page):
+    page = open_page("book/why/partition")
+    handle = page.locator(".bn-handle").nth(5)
+    handle.focus()
+    for key in ("ArrowLeft", "ArrowUp", "PageUp"):
+        page.keyboard.press(key)
+    six = np.array([[3.0, 2], [8, -1], [9, 3], [11, -2], [14, 4], [14.5, 2.5]])
+    assert "(14.5, 2.5)" in plane_words(page)
+    assert handle.get_attribute("aria-valuetext").startswith("14.5 to the right, 2.5 up")
+    for net, how in NETS.items():
+        for depth in (1, 2, 3):
+            page.evaluate(f"document.querySelector('bn-explore').set('net', {list(NETS).index(net)})")
+            page.evaluate(f"document.querySelector('bn-explore').set('layers', {depth - 1})")
+            layers = fold_batch(six, golden_weights([2] + [6] * depth), **how, eps=1e-5)
+            words = (
+                f"{len(partition(layers, PLANE).regions)} regions in view; mean distance of the six samples from the"
+            )
+            assert f"{words} nearest boundary {nearest(six, layers).mean():.3f}" in plane_words(page)
+    assert not page.errors
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_dragging_a_sample_moves_the_boundaries_that_bn_puts_at_the_batch(open_page, width):
+    page = open_page("book/why/partition", width, has_touch=True)
+    lines = "[...document.querySelectorAll('bn-explore svg line')].map((l) => +l.getAttribute('x1'))"
+    for net, moves in ((2, True), (0, False)):
+        page.evaluate(f"document.querySelector('bn-explore').set('net', {net})")
+        handle = page.locator(".bn-handle circle:nth-child(2)").nth(3)
+        handle.scroll_into_view_if_needed()
+        before, box = page.evaluate(lines), handle.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 40, y + 20, steps=4)
+        page.mouse.up()
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "sample 4"
+        assert (page.evaluate(lines) != before) == moves
+        page.touchscreen.tap(x + 40, y + 20)
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "sample 4"
+
+
+def test_keys_of_a_sample_stay_in_view_and_leave_those_of_the_browser(open_page):
+    page = open_page("book/why/partition")
+    handle = page.locator(".bn-handle").first
+    handle.focus()
+    for key, value in (("End", "21"), ("ArrowRight", "21"), ("Home", "-3"), ("Alt+ArrowRight", "-3")):
+        page.keyboard.press(key)
+        assert handle.get_attribute("aria-valuenow") == value, key
 
 
 def test_picture_follows_the_slider_after_going_back(open_page):

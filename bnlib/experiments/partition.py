@@ -353,6 +353,7 @@ def farthest(*columns):
 def claims(cells):
     """Distances and counts before training, the jitter, what training makes of each start, margins."""
     bn, where = {place: f"map-bn-init-{place}" for place in PLACES}, "2-D partitions, before training"
+    short = {"zero": "biases 0", "random": "random biases", "centre": "BN's mean alone", "bn-init": "BN"}
     preprint = {"place": where, "paper_value": "closer, no number"}
     table = [
         Statement(
@@ -367,7 +368,7 @@ def claims(cells):
             table.append(
                 Statement(
                     *(f"distance-{place}-{other}", (bn[place], f"map-{other}-{place}"), ratio("distance")),
-                    f"Inputs {place}: mean distance from the nearest boundary, BN over {STARTS[other].split(',')[0]}",
+                    f"Inputs {place}: mean distance from the nearest boundary, BN over {short[other]}",
                     **{**preprint, "threshold": threshold},
                 )
             )
@@ -377,13 +378,12 @@ def claims(cells):
                 f"Inputs {place}: mean distance from the nearest boundary, BN over BN's mean alone",
             )
         )
-        for init in ("zero", "random", "centre", "bn-init"):
-            name = "BN" if init == "bn-init" else STARTS[init].split(",")[0]
+        for init, name in short.items():
             table.append(
                 Statement(
                     *(f"regions-{place}-{init}", (f"map-{init}-{place}",), mean("regions")),
                     f"Inputs {place}: regions in the smallest rectangle that holds the data, {name}",
-                    **{**preprint, "unit": "", "paper_value": "more, no number"},
+                    **{**preprint, "unit": "regions", "paper_value": "more, no number"},
                 )
             )
             table.append(
@@ -456,10 +456,15 @@ def claims(cells):
     table += [
         Statement(
             *(f"loss-{arm}", (f"{arm}-shifted",), mean("train_loss")),
-            f"Inputs shifted: training loss after {{steps}} steps, {(STARTS | NORMS)[arm].split(',')[0]}",
-            unit="",
+            f"Inputs shifted: training loss after {{steps}} steps, {told}",
+            unit="nats",
         )
-        for arm in ("zero", "centre", "bn-init", "bn")
+        for arm, told in (
+            ("zero", "biases 0"),
+            ("centre", "offsets set by hand"),
+            ("bn-init", "BN's statistics once"),
+            ("bn", "BN"),
+        )
     ]
     wide = {"place": "larger margin", "paper_value": "larger, no number"}
     table += [

@@ -153,6 +153,7 @@ def test_a_map_measures_the_net_of_its_depth():
     assert off[0]["excess"] == pytest.approx(10)
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")  # the law of the whole data set is 0
 def test_jitter_is_taken_without_replacement_and_follows_its_law():
     config = short()
     config = dataclasses.replace(config, options=config.options | {"batches": 400})
