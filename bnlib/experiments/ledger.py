@@ -147,17 +147,18 @@ def table(found):
 
 def _number(value, unit):
     if unit == "x":
-        return f"{value:.2f}x" if value < 9.95 else f"{value:.0f}x"
+        digits = ".2f" if value < 9.95 else ".0f" if value < 1e5 else ".1e"  # a net that diverges has huge ratios
+        return f"{value:{digits}}x"
     if unit == "error":  # a relative error: its size is what counts
         return f"{value:.1e}"
     if unit == "%":  # a share, not a difference
         return f"{value:.1f} %"
-    return f"{value:{'+' if unit in DIFFERENCES else ''}.2f} {unit}"
+    return f"{value:{'+' if unit in DIFFERENCES else ''}.2f} {unit}".rstrip()
 
 
 def _after(unit):
     """What `_number` writes after the digits."""
-    return {"x": "x", "error": ""}.get(unit, f" {unit}")
+    return {"x": "x", "error": ""}.get(unit, f" {unit}".rstrip())
 
 
 def _plain(value):

@@ -118,6 +118,8 @@ def test_only_recorded_experiments_are_in_the_ledger(live):
     [
         (entry(4.912, 2.8049, 11.3), "4.91x", "2.80 to 11x", "≥ 2.00x"),
         (entry(15.4, 9.949, 9.951, bound="≥"), "≥ 15x", "9.95 to 10x", "≥ 2.00x"),
+        (entry(1.2677e20, 99_999, 4.8e15, bound="≥"), "≥ 1.3e+20x", "99999 to 4.8e+15x", "≥ 2.00x"),
+        (entry(26.8, 14, 39, unit="", threshold=None), "26.80", "14.00 to 39.00", "none"),
         (entry(0.5, 0.25, 0.75, bound="≤"), "≤ 0.50x", "0.25 to 0.75x", "≥ 2.00x"),
         (entry(0.8, 0.1, 1.5, "points", threshold=0.0), "+0.80 points", "+0.10 to +1.50 points", "≥ 0.00 points"),
         (entry(-0.8, -12, 0, "points", threshold=1.0), "-0.80 points", "-12.00 to +0.00 points", "≥ 1.00 points"),
