@@ -32,6 +32,8 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "wu2021": "Wu & Johnson 2021",
     "hoffer2017": "Hoffer, Hubara & Soudry 2017",
     "balestriero2022": "Balestriero & Baraniuk 2022",
+    "kohler2019": "Kohler et al. 2019",
+    "cai2019": "Cai, Li & Shen 2019",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}

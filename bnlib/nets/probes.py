@@ -51,3 +51,30 @@ def dead(model, x):
     """
     alive = torch.cat([(h > 0).transpose(0, 1).flatten(1).any(1) for h in activations(model, x)])
     return float(1 - alive.double().mean())
+
+
+def hessian_blocks(loss, weights):
+    """Sizes of the blocks of the Hessian: how much the gradient of one layer depends on each layer's weights.
+
+    Implements {eq}`eq-ld-blocks`. One backward pass through the gradient for each single weight.
+
+    Parameters
+    ----------
+    loss : tensor ()
+        With a graph back to the weights.
+    weights : sequence of tensor
+        One for each of K blocks.
+
+    Returns
+    -------
+    tensor (K, K)
+        Frobenius norms of the blocks.
+    """
+    weights = list(weights)
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights, create_graph=True)])
+    squares = []
+    for entry in gradient:
+        row = torch.autograd.grad(entry, weights, retain_graph=True)
+        squares.append(torch.stack([part.square().sum() for part in row]))
+    of_layer = torch.stack(squares).split([w.numel() for w in weights])
+    return torch.stack([rows.sum(0) for rows in of_layer]).sqrt()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bnlib.nets import models, probes
+from bnlib.nets import inits, models, probes
 from bnlib.nets.norms import BatchNorm
 from bnlib.nets.training import seeded
 
@@ -77,3 +77,21 @@ def test_one_position_of_one_input_is_enough_to_be_alive(images):
 
 def test_sigmoids_are_never_dead(images):
     assert probes.dead(models.MLP([784, 10, 10], activation=torch.sigmoid), images) == 0
+
+
+@pytest.mark.parametrize("norm", [None, BatchNorm])
+def test_hessian_blocks_are_those_of_the_whole_hessian(norm):
+    with seeded(2):
+        model = models.MLP([5, 4, 3, 2], norm, torch.tanh).double()
+        x = torch.randn(9, 5, dtype=torch.float64)
+    weights = [layer.weight for layer in inits.layers(model)]
+    names = [name for name, p in model.named_parameters() if any(p is w for w in weights)]
+    found = probes.hessian_blocks(model(x).square().sum(), weights)
+
+    def loss(*values):
+        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), x).square().sum()
+
+    whole = torch.autograd.functional.hessian(loss, tuple(w.detach() for w in weights))
+    expected = torch.tensor([[block.norm() for block in row] for row in whole])
+    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found, found.T)
