@@ -1,15 +1,11 @@
-"""Length and direction of a weight vector apart: least squares and learning halfspaces, as BN sees them.
+"""Length and direction of a weight vector apart: least squares as BN sees it.
 
 The inputs ``x`` of one linear unit have second moments ``S = E[x x^T]``, shape (d, d), symmetric and positive
 definite. BN in front of a factor ``g`` uses the weights ``g w / ||w||_S``; weight normalization is ``S = I`` in the
-norm. ``u`` is the mean of ``-y x`` for least squares, and of ``z = -y x`` for halfspaces. Vectors are arrays
-``(..., d)``: leading axes are weights side by side.
+norm. ``u`` is the mean of ``-y x``. Vectors are arrays ``(..., d)``: leading axes are weights side by side.
 """
 
 import numpy as np
-
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)  # integrals over a standard normal variable
-WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
 def norm(w, S):
@@ -27,7 +23,7 @@ def norm(w, S):
     array (...)
     """
     w, S = _checked(w, S)
-    return np.sqrt(np.einsum("...i,ij,...j->...", w, S, w))
+    return np.sqrt(_dot(w @ S, w))
 
 
 def effective_weights(w, g, S):
@@ -150,6 +146,20 @@ def bound(S):
     return (1 - low / high) ** 2
 
 
+def sharp_start(S, u):
+    """A direction from which a step is as slow as the bound: the optimum without its part along the lowest curvature.
+
+    Implements {eq}`eq-ld-sharp`.
+
+    Returns
+    -------
+    array (d,)
+    """
+    slowest = np.linalg.eigh(S)[1][:, 0]
+    best = optimum(S, u)
+    return best - (best @ slowest) * slowest
+
+
 def ray_spectrum(S, w):
     """Curvatures of the squared error seen by the direction of ``w``, ascending: the direction ``w`` itself is gone.
 
@@ -185,101 +195,6 @@ def accelerated_momentum(S):
     """
     low, *_, high = np.linalg.eigvalsh(S)
     return (np.sqrt(high) - np.sqrt(low)) / (np.sqrt(high) + np.sqrt(low))
-
-
-def expectations(functions, weights, S, u):
-    """Means of functions of ``z . weights`` for Gaussian ``z`` with mean ``u`` and second moments ``S``.
-
-    Implements {eq}`eq-ld-quadrature`: ``z . weights`` is a normal variable, and its integrals are sums over 80 nodes.
-
-    Parameters
-    ----------
-    functions : sequence of callable
-        Each takes an array and returns one of its shape.
-    weights : array (..., d)
-    S, u : array (d, d), (d,)
-
-    Returns
-    -------
-    list of array (...)
-    """
-    mean = np.asarray(weights, float) @ u
-    variance = np.square(norm(weights, S)) - np.square(mean)
-    if np.any(variance < -1e-9 * np.square(mean)):
-        raise ValueError("S must hold second moments, so S - u u^T a covariance: it has a negative eigenvalue")
-    values = mean[..., None] + np.sqrt(np.maximum(variance, 0))[..., None] * NODES
-    return [function(values) @ WEIGHTS for function in functions]
-
-
-def gaussian_gradient(weights, S, u, first, second):
-    """Gradient of ``E[phi(z . weights)]`` for Gaussian ``z``, from the means of phi' and phi''.
-
-    Implements {eq}`eq-ld-stein`.
-    """
-    weights = np.asarray(weights, float)
-    along = first - second * (weights @ u)
-    return along[..., None] * u + np.asarray(second)[..., None] * (weights @ S)
-
-
-def gdnp_step(w, g, S, u, grad, first, second, L=None):
-    """One step of GDNP on the direction.
-
-    Implements {eq}`eq-ld-gdnp`.
-
-    Parameters
-    ----------
-    w : array (d,)
-    g : float
-    S, u : array (d, d), (d,)
-    grad : array (d,)
-        Gradient of the loss at the effective weights.
-    first, second : float
-        Means of phi' and phi'' there.
-    L : float, optional
-        By default the largest eigenvalue of ``S``.
-
-    Returns
-    -------
-    array (d,)
-
-    Raises
-    ------
-    ValueError
-        If ``g`` or ``h`` is 0.
-    """
-    L = np.linalg.eigvalsh(S)[-1] if L is None else L
-    h = (first - second * (effective_weights(w, g, S) @ u)) * (np.asarray(w, float) @ u)
-    if g == 0 or h == 0:
-        raise ValueError(f"the step needs g and h other than 0, got g = {g:g} and h = {h:g}")
-    s = -(norm(w, S) ** 3) / (L * g * h)
-    return np.asarray(w, float) - s * direction_gradient(w, g, S, grad)
-
-
-def bisection(slope, low, high, steps=50):
-    """A root of an increasing function, by halving an interval that holds it.
-
-    Implements {eq}`eq-ld-bisection`. The interval is doubled to the side of the root while it does not hold one.
-
-    Raises
-    ------
-    ValueError
-        If ``low`` is not below ``high``, or no root is found within 60 doublings.
-    """
-    if not low < high:
-        raise ValueError(f"low must be below high, got {low} and {high}")
-    for _ in range(60):
-        if slope(low) > 0:
-            low, high = low - 2 * (high - low), low
-        elif slope(high) < 0:
-            low, high = high, high + 2 * (high - low)
-        else:
-            break
-    else:
-        raise ValueError("the function has one sign as far as one can see: no root between the ends")
-    for _ in range(steps):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return (low + high) / 2
 
 
 def _dot(a, b):

@@ -9,15 +9,11 @@ from bnlib.scratch.gradcheck import numerical_gradient
 from bnlib.theory.length_direction import (
     accelerated_momentum,
     best_length,
-    bisection,
     bound,
     direction_gradient,
     direction_step,
     effective_weights,
-    expectations,
     gap,
-    gaussian_gradient,
-    gdnp_step,
     joint_gradients,
     least_squares,
     norm,
@@ -25,6 +21,7 @@ from bnlib.theory.length_direction import (
     ray_spectrum,
     rayleigh,
     rayleigh_gradient,
+    sharp_start,
 )
 
 
@@ -37,21 +34,6 @@ def problem(seed=0, d=6, kappa=20.0, share=None):
     if share:
         u *= np.sqrt(share / (u @ np.linalg.solve(S, u)))
     return S, u, rng.normal(size=d)
-
-
-def softplus(s):
-    return np.logaddexp(0, s)
-
-
-def logistic(s):
-    return 1 / (1 + np.exp(-s))
-
-
-def slope_of_logistic(s):
-    return logistic(s) * logistic(-s)
-
-
-PHI = (softplus, logistic, slope_of_logistic)
 
 
 # --- the reparametrization
@@ -152,6 +134,18 @@ def test_no_step_is_above_the_bound(kappa):
     assert bound(S) == pytest.approx((1 - 1 / kappa) ** 2)
 
 
+@pytest.mark.parametrize("kappa", [2.0, 10.0, 300.0])
+def test_from_the_sharp_start_a_step_is_as_slow_as_the_bound(kappa):
+    for seed in range(10):
+        S, u, _ = problem(seed, 8, kappa)
+        w = sharp_start(S, u)
+        error = effective_weights(w, best_length(w, S, u), S) - optimum(S, u)
+        assert_allclose(S @ error, error / kappa, atol=1e-12)  # an eigenvector
+        factor = gap(direction_step(w, S, u), S, u) / gap(w, S, u)
+        left, gone = norm(w, S) ** 2, norm(error, S) ** 2 / kappa**2
+        assert factor == pytest.approx(bound(S) * left / (left + gone), rel=1e-9)
+
+
 def test_the_spectrum_of_the_rays_lies_between_the_eigenvalues():
     for seed in range(10):
         S, u, w = problem(seed)
@@ -171,45 +165,6 @@ def test_momentum_of_nesterov():
     assert accelerated_momentum(np.eye(3)) == 0
 
 
-# --- halfspaces
-
-
-def test_expectations_are_those_of_a_large_sample():
-    S, u, w = problem(11, share=0.5)
-    z = np.random.default_rng(12).multivariate_normal(u, S - np.outer(u, u), 400_000)
-    found = expectations(PHI, w, S, u)
-    assert_allclose(found, [f(z @ w).mean() for f in PHI], atol=4e-3)
-    mean, square = expectations((lambda s: s, np.square), w, S, u)
-    assert (mean, square) == pytest.approx((u @ w, norm(w, S) ** 2))
-
-
-def test_the_gradient_by_stein_is_the_gradient():
-    S, u, w = problem(13, share=0.5)
-    _, first, second = expectations(PHI, w, S, u)
-    by_hand = numerical_gradient(lambda v: float(expectations(PHI[:1], v, S, u)[0]), w)
-    assert_allclose(gaussian_gradient(w, S, u, first, second), by_hand, atol=1e-8)
-    best = -2 * np.linalg.solve(S - np.outer(u, u), u)  # of logistic regression between two normal clouds
-    _, first, second = expectations(PHI, best, S, u)
-    assert_allclose(gaussian_gradient(best, S, u, first, second), 0, atol=1e-9)
-
-
-def test_a_step_of_gdnp_is_the_step_of_least_squares_at_any_length():
-    S, u, w = problem(14, share=0.5)
-    for g in (-2.0, 0.3, 1.7):
-        weights = effective_weights(w, g, S)
-        _, first, second = expectations(PHI, weights, S, u)
-        grad = gaussian_gradient(weights, S, u, first, second)
-        assert_allclose(gdnp_step(w, g, S, u, grad, first, second), direction_step(w, S, u), rtol=1e-9)
-    wrong = first - second * (w @ u)  # w in the place of the effective weights
-    assert abs(wrong / (first - second * (weights @ u)) - 1) > 0.01
-
-
-def test_bisection_finds_the_root_outside_its_interval_too():
-    for root in (-40.0, 0.3, 1e4):
-        assert bisection(lambda g, root=root: g - root, 0.0, 1.0, 80) == pytest.approx(root, abs=1e-9)
-    assert bisection(lambda g: g - 0.3, 0.0, 1.0, 3) == pytest.approx(0.3, abs=1 / 16)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -217,10 +172,6 @@ def test_bisection_finds_the_root_outside_its_interval_too():
         (lambda: effective_weights(np.zeros(2), 1.0, np.eye(2)), "length 0"),
         (lambda: best_length(np.zeros(2), np.eye(2), np.ones(2)), "length 0"),
         (lambda: direction_step(np.array([1.0, 0.0]), np.eye(2), np.array([0.0, 1.0])), "right angles"),
-        (lambda: expectations(PHI, np.ones(2), np.eye(2), 3 * np.ones(2)), "negative eigenvalue"),
-        (lambda: gdnp_step(np.ones(2), 0.0, np.eye(2), np.ones(2), np.ones(2), 0.5, 0.2), "got g = 0 and h = "),
-        (lambda: bisection(lambda g: g, 1.0, 1.0), "low must be below high"),
-        (lambda: bisection(lambda g: 1.0, 0.0, 1.0), "one sign"),
     ],
 )
 def test_bad_input_gets_a_clear_error(call, message):
