@@ -13,6 +13,7 @@ from bs4 import BeautifulSoup
 
 from bnlib.scratch.batchnorm import batchnorm_forward
 from bnlib.theory.partition import fold_batch, golden_weights, nearest, partition
+from bnlib.theory.length_direction import optimum, rayleigh, rayleigh_gradient
 
 from .conftest import HTML, ROOT, toc_pages
 
@@ -415,6 +416,76 @@ def test_keys_of_a_sample_stay_in_view_and_leave_those_of_the_browser(open_page)
     for key, value in (("End", "21"), ("ArrowRight", "21"), ("Home", "-3"), ("Alt+ArrowRight", "-3")):
         page.keyboard.press(key)
         assert handle.get_attribute("aria-valuenow") == value, key
+PLANE = "book/why/length-direction"
+
+
+def descent(w, S, u, rate, steps):
+    path = [np.asarray(w, float)]
+    for _ in range(steps):
+        path.append(path[-1] - rate * rayleigh_gradient(path[-1], S, u))
+    return np.array(path)
+
+
+def test_the_plane_equals_bnlib(open_page):
+    page, rng = open_page(PLANE), np.random.default_rng(1)
+    for _ in range(100):
+        root, u, w = rng.normal(size=(2, 2)), rng.normal(size=2), rng.normal(size=2)
+        S, rate = root @ root.T + 0.05 * np.eye(2), 10.0 ** rng.uniform(-2, 0)
+        given = [S.tolist(), u.tolist(), w.tolist(), rate, 10]
+        theirs = page.evaluate("([S, u, w, rate, steps]) => bnLive.plane.compute(S, u, w, rate, steps)", given)
+        np.testing.assert_allclose(theirs["rho"], rayleigh(w, S, u), rtol=1e-6)
+        np.testing.assert_allclose(theirs["gradient"], rayleigh_gradient(w, S, u), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(theirs["best"], optimum(S, u), rtol=1e-6)
+        np.testing.assert_allclose(theirs["path"], descent(w, S, u, rate, 10), rtol=1e-6, atol=1e-6)
+
+
+def test_what_the_plane_says_equals_bnlib(open_page):
+    page = open_page(PLANE)
+    figure = page.locator("bn-explore").first
+    for name, place in (("direction", 50), ("length", 0), ("inputs_turned", 9)):  # 70 degrees, 0.5, 45 degrees
+        page.evaluate("([name, i]) => document.querySelector('bn-explore').set(name, i)", [name, place])
+    turn = np.array([[1.0, -1.0], [1.0, 1.0]]) / np.sqrt(2)
+    S, u = turn @ np.diag([1, 0.2]) @ turn.T, np.array([-1.0, 0.0])
+    path = descent(0.5 * np.array([np.cos(np.radians(70)), np.sin(np.radians(70))]), S, u, 0.3, 40)
+    shown = figure.locator(".bn-words").inner_text()
+    assert f"error {rayleigh(path[0], S, u):.3f}, lowest {rayleigh(optimum(S, u), S, u):.3f}" in shown
+    assert f"length {np.linalg.norm(path[-1]):.2f}, error {rayleigh(path[-1], S, u):.3f}" in shown
+    assert "cosine with w 0.000" in shown
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_the_weights_are_dragged_and_moved_by_keys(open_page, width):
+    page = open_page(PLANE, width, has_touch=True)
+    handle = page.locator(".bn-handle").first
+    handle.scroll_into_view_if_needed()
+    sliders = {name: page.locator(f"bn-explore input[name={name}]").first for name in ("direction", "length")}
+    before = [slider.input_value() for slider in sliders.values()]
+    box = page.locator(".bn-handle circle:nth-child(2)").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y - 60, steps=5)
+    page.mouse.up()
+    after = [slider.input_value() for slider in sliders.values()]
+    assert all(a != b for a, b in zip(before, after, strict=True))
+    moved = page.locator(".bn-handle circle:nth-child(2)").first.bounding_box()
+    assert abs(moved["x"] + moved["width"] / 2 - x - 60) < 20
+    page.touchscreen.tap(moved["x"] + moved["width"] / 2, moved["y"] + moved["height"] / 2)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "weights w"
+    for key, name, by in (
+        ("ArrowLeft", "direction", 1),
+        ("ArrowRight", "direction", -1),
+        ("ArrowDown", "length", -1),
+    ):
+        value = int(sliders[name].input_value())
+        page.keyboard.press(key)
+        assert int(sliders[name].input_value()) == value + by
+    page.keyboard.press("Home")
+    assert handle.get_attribute("aria-valuenow") == "-180"
+    page.keyboard.press("ArrowRight")  # on through the seam
+    assert handle.get_attribute("aria-valuenow") == "175"
+    page.keyboard.press("Alt+ArrowLeft")
+    assert handle.get_attribute("aria-valuenow") == "175"
 
 
 def test_picture_follows_the_slider_after_going_back(open_page):

@@ -290,6 +290,12 @@ def group_norm_by_loop(x, gamma, beta, groups, eps):
     return along_channels(gamma, x) * y + along_channels(beta, x)
 
 
+def direction_by_chain_rule(w, g, S, grad):
+    """Right, by another way: the whole matrix of derivatives of the effective weights."""
+    length = np.sqrt(w @ S @ w)
+    return (g * (np.eye(len(w)) / length - np.outer(w, S @ w) / length**3)).T @ grad
+
+
 def mcnemar_by_coins(right, other):
     """Right, by another way: how far the number of heads is from its mean."""
     tosses = [a for a, b in zip(right.tolist(), other.tolist(), strict=True) if a != b]
@@ -317,6 +323,7 @@ def nearest_by_loop(x, layers):
         ("nearest-boundary", nearest_by_loop),
         ("group-norm", group_norm_by_loop),
         ("mcnemar", mcnemar_by_coins),
+        ("direction-gradient", direction_by_chain_rule),
         ("mcnemar", lambda a, b: (a.sum(dtype=float) - b.sum()) / np.count_nonzero(a ^ b) ** 0.5),
         ("clip-gradients", clip_as_one_vector),
         ("clip-gradients", clip_with_a_guard),

@@ -13,6 +13,7 @@ from . import (
     boundaries,
     clipping,
     comparing,
+    directions,
     drift,
     folding,
     forward,
@@ -39,6 +40,7 @@ TOPICS = (
     grouping,
     mcnemar,
     boundaries,
+    directions,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 

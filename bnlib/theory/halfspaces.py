@@ -226,6 +226,8 @@ def _gd(half, start, factor, length=False):
     rate = factor * _rate(half)
 
     def move(weights, half, t):
+        if length and t == 1:  # the first step too starts from the best length, as that of GDNP does in effect
+            weights = _length(weights, half)
         weights = weights - rate * half.gradient(weights)
         return _length(weights, half) if length else weights
 
