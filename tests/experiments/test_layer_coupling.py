@@ -28,6 +28,15 @@ def cell(arm="bn", seed=11, config=None, **setting):
     return runner.one_cell("layer-coupling", config or short(), arm, seed, {"norm": arm, "lr": 0.3} | setting)["rows"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Three hidden units instead of sixteen: a Hessian takes one backward pass for each weight."""
+    true = models.MLP
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "MLP", lambda sizes, norm: true([3 if s == 16 else s for s in sizes], norm))
+        yield
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:

@@ -32,7 +32,7 @@ STEPS = {2: 25, 10: 25, 100: 25, 1000: 25}
 
 
 def short(**changes):
-    arms = length_direction.plans(STEPS, 30, 25)
+    arms = length_direction.plans(STEPS, 800, 25)
     return dataclasses.replace(FULL, arms=arms, options=SMALL, **changes)
 
 
@@ -207,7 +207,7 @@ def good(live):
 
 def test_a_whole_run_gives_every_claim_once(live):
     found = claims(live.results())
-    assert len({claim.id for claim in found}) == len(found) == 40
+    assert len({claim.id for claim in found}) == len(found) == 37
     assert not any("{" in claim.statement for claim in found)
     assert {claim.paper for claim in found} == {"kohler2019", "cai2019", "arora2019"}
     assert {claim.fidelity for claim in found} == {SAME}
@@ -224,7 +224,7 @@ def test_one_bad_cell_costs_the_verdict(live):
         ("kappa2", "stayed", 90.0, "sides"),
         ("kappa1000", "direction_steps", 1e4, "same-order"),
         ("rates", "final_bn", 3.0, "any-rate"),
-        ("rates", "band_plain", 6.0, "band-difference"),
+        ("rates", "band_plain", 9.0, "band-difference"),
         ("rates", "condition", 1.1, "condition"),
         ("rates", "growth", 1e-9, "growth"),
         ("gdnp", "worst", 0.5, "gdnp-rate"),
@@ -267,6 +267,5 @@ def test_a_record_gives_the_same_claims(live, monkeypatch):
 def test_draw_shows_five_methods(live):
     axes = Figure().subplots()
     length_direction.draw(live.rows[~live.rows["tuning"]], axes)
-    assert [line.get_label() for line in axes.lines] == [
-        look["label"] for arm, look in length_direction.LOOKS.items() if arm in ARMS
-    ] or len(axes.lines) == 5
+    labels = {line.get_label() for line in axes.lines}
+    assert labels == {look["label"] for look in length_direction.LOOKS.values()}
