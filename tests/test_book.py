@@ -12,8 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 
 from bnlib.scratch.batchnorm import batchnorm_forward
-from bnlib.theory.partition import fold_batch, golden_weights, nearest, partition
 from bnlib.theory.length_direction import optimum, rayleigh, rayleigh_gradient
+from bnlib.theory.partition import fold_batch, golden_weights, nearest, partition
 
 from .conftest import HTML, ROOT, toc_pages
 
@@ -416,6 +416,8 @@ def test_keys_of_a_sample_stay_in_view_and_leave_those_of_the_browser(open_page)
     for key, value in (("End", "21"), ("ArrowRight", "21"), ("Home", "-3"), ("Alt+ArrowRight", "-3")):
         page.keyboard.press(key)
         assert handle.get_attribute("aria-valuenow") == value, key
+
+
 PLANE = "book/why/length-direction"
 
 
