@@ -322,6 +322,7 @@ def nearest_by_loop(x, layers):
     [
         ("nearest-boundary", nearest_by_loop),
         ("group-norm", group_norm_by_loop),
+        ("layer-jacobian", lambda w, slopes, a, b: np.diag(1 / b) @ w @ np.diag(slopes) @ np.diag(a)),
         ("mcnemar", mcnemar_by_coins),
         ("direction-gradient", direction_by_chain_rule),
         ("mcnemar", lambda a, b: (a.sum(dtype=float) - b.sum()) / np.count_nonzero(a ^ b) ** 0.5),

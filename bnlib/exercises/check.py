@@ -20,6 +20,7 @@ from . import (
     grouping,
     growing,
     inits,
+    jacobians,
     layer,
     mcnemar,
     population,
@@ -41,6 +42,7 @@ TOPICS = (
     mcnemar,
     boundaries,
     directions,
+    jacobians,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 

@@ -38,7 +38,8 @@ PAPERS = {  # key in the bibliography: how the ledger names it
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
 REPORT = "report only"
-SHARED = ("cells", "core", "ledger", "machines", "paired", "record", "runner")  # modules that are no experiments
+# Modules that are no experiments.
+SHARED = ("cells", "core", "further_rows", "ledger", "machines", "paired", "record", "runner")
 
 
 class Refused(ValueError):
