@@ -73,7 +73,7 @@ def wrong_axis(weight, slopes, std_in, std_out):
 
 @EXERCISE.mistake(
     "slopes-on-rows",
-    "You multiply the rows by the slopes. The nonlinearity stands before the weights, so its slopes belong to inputs.",
+    "You multiply the rows by the slopes. The nonlinearity comes before the weights: its slopes belong to inputs.",
 )
 def slopes_on_rows(weight, slopes, std_in, std_out):
     return weight * slopes[:, None] * std_in / std_out[:, None]

@@ -1,4 +1,4 @@
-"""Constant statistics, the shape of distributions, saturation and Jacobians, against other ways to the same number."""
+"""Constant statistics, the shape of distributions, saturation, Jacobians: against other ways to the same number."""
 
 import numpy as np
 import pytest
