@@ -35,7 +35,7 @@ from bnlib.theory.further_claims import (
 )
 
 from .core import Config, Plan, grid, measure, named
-from .further_rows import statements
+from .further_rows import GROWTH_RATES, SCALES, statements
 from .paired import smooth, steps_to
 from .speed_up_map import images
 
@@ -116,6 +116,7 @@ NORMS = {
 RATES = {
     "sigmoid": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0],
     "relu": [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
+    "wide": [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0],
     "batch": [0.03, 0.1, 0.3, 1.0, 3.0, 10.0],
 }
 KINDS = {  # of a net: norm, place, init where not the activation's own, words
@@ -128,7 +129,6 @@ KINDS = {  # of a net: norm, place, init where not the activation's own, words
 }
 OWN = {"sigmoid": "xavier", "relu": "he"}
 DEPTHS = {"sigmoid": 3, "relu": 5, "deep": 6}
-SCALES, GROWTH_RATES = (0.3, 1.0, 3.0), (0.01, 0.03, 0.1, 0.3)
 SAMPLES = 5_120  # images of the runs with large batches
 
 
@@ -140,7 +140,7 @@ def plans(dataset="fashion-mnist", steps=1_200, rates=RATES):
         norm, place, start, _ = KINDS[kind]
         about = {"activation": activation, "depth": DEPTHS[family], "norm": norm, "place": place}
         about |= {"init": init or start or OWN[activation], "goal": goal}
-        return Plan(dataset, steps, grid(**about, lr=rates[activation]), probed=True)
+        return Plan(dataset, steps, grid(**about, lr=rates["wide" if init else activation]), probed=True)
 
     found = {"exact": Plan("mnist5k", 300, grid(lr=0.1)), "clock": Plan("mnist5k", 40, grid(lr=0.1), alone=True)}
     for family in ("sigmoid", "relu"):
@@ -190,10 +190,8 @@ FULL = plans()
 ARMS = lines(FULL)
 LITE = {
     arm: plan
-    for arm, plan in plans(
-        "mnist5k", 300, {"sigmoid": [0.3, 1.0, 3.0], "relu": [0.03, 0.1, 0.3], "batch": [0.1]}
-    ).items()
-    if arm in ("exact", "relu-none", "relu-before", "relu-after", "deep-none", "deep-dd", "deep-before")
+    for arm, plan in plans("mnist5k", 300, dict.fromkeys(RATES, [0.03, 0.1, 0.3])).items()
+    if arm in ("exact", "relu-none", "relu-before", "relu-after")
 }
 # ``few``: images on which a cell is scored or looked at; ``tested``: test images of a confirming cell;
 # ``jacobians``: images whose Jacobian is taken.

@@ -6,8 +6,9 @@ from .core import SAME, Measured, Statement
 from .paired import difference, ratio
 
 NETS = {"sigmoid": ("3 layers of sigmoids", "Xavier"), "relu": ("5 layers of ReLU", "He")}
-SCALES, RATES = (0.3, 1.0, 3.0), (0.01, 0.03, 0.1, 0.3)  # of the arms "growth"
+SCALES, GROWTH_RATES = (0.3, 1.0, 3.0), (0.01, 0.03, 0.1, 0.3)  # of the arms "growth"
 ROUNDING = (None, 1e-12)  # of what is equal but for rounding
+MOST = 1000.0  # what a run that diverged is said to have grown by, at least
 NEAR = 90.0  # % of the singular values that must be near 1
 WHEN = ("start", "end")
 
@@ -68,19 +69,19 @@ def steps(level):
 
 
 def grown(*parts):
-    """Growth of the first half of the arms over that of the others; a run that diverged grew at least so far."""
+    """Growth of the first half of the arms over that of the others; `MOST` is a bound, where a run diverged."""
     half = len(parts) // 2
     return ratio(
         *(
-            [(v, not gone) for part in side for v, gone in zip(part["growth"], part["diverged"], strict=True)]
+            [(min(v, MOST), not gone) for p in side for v, gone in zip(p["growth"], p["diverged"], strict=True)]
             for side in (parts[:half], parts[half:])
         )
     )
 
 
 def grown_alone(part):
-    """Growth in one arm, the geometric mean; a bound where a run diverged."""
-    values = part["growth"].to_numpy(float)
+    """Growth in one arm, the geometric mean; a bound where a run diverged, at most `MOST`."""
+    values = part["growth"].to_numpy(float).clip(max=MOST)
     bound = "≥" if part["diverged"].any() else ""
     return Measured(float(np.exp(np.log(values).mean())), (float(values.min()), float(values.max())), bound)
 
@@ -126,10 +127,13 @@ def _exact():
     yield Statement(
         *("ignored-divide-grow", ("exact",), mean("divided_more"), f"{worse} where the weight must grow"), **about
     )
-    for kind, words in (("outside", "BN with statistics"), ("centred", "centring alone with a mean")):
+    for kind, words in (
+        ("outside", "BN with constant statistics"),
+        ("centred", "centring alone with a constant mean"),
+    ):
         yield Statement(
             *(f"ignored-net-{kind}", ("relu-before-high", f"relu-{kind}"), over("best")),
-            f"5 layers of ReLU, each at its best rate, highest accuracy: BN minus {words} as constants",
+            f"5 layers of ReLU, each at its best rate, highest accuracy: BN minus {words}",
             **{"unit": "points", "place": "section 2", "paper_value": "the model blows up", "threshold": 0.5},
         )
     yield Statement(
@@ -310,14 +314,14 @@ def _linearized(arm, name, start, when, told, near):
 def _growth():
     told = {"place": "section 3.3", "paper_value": "BN will stabilize it"}
     for scale in SCALES:
-        arms = {kind: [f"growth-{kind}-{scale:g}-{lr:g}" for lr in RATES] for kind in ("none", "before")}
+        arms = {kind: [f"growth-{kind}-{scale:g}-{lr:g}" for lr in GROWTH_RATES] for kind in ("none", "before")}
         yield Statement(
             *(f"growth-{scale:g}".replace(".", ""), (*arms["none"], *arms["before"]), grown),
             f"He's weights times {scale:g}, four rates: without BN they grow this many times as much as with it",
             **{**told, "threshold": 1.0},
         )
         for kind, words in (("none", "no BN"), ("before", "BN")):
-            for arm, lr in zip(arms[kind], RATES, strict=True):
+            for arm, lr in zip(arms[kind], GROWTH_RATES, strict=True):
                 yield Statement(
                     *(arm.replace(".", ""), (arm,), grown_alone),
                     f"He's weights times {scale:g}, rate {lr:g}, {words}: growth of the hidden weights' length",
