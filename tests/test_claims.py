@@ -106,6 +106,40 @@ def test_a_name_in_a_sentence_is_found():
     assert named("It is {claim}`a-b`, and {claim}`c`.") == ["a-b", "c"]
 
 
+def statements_of_the_paper(text):
+    """The rows of the chapter's list: ``(statement, place, where tested or why not)``."""
+    table = text[text.index("| statement | where |") :]
+    rows = table[: table.index("\n\n")].splitlines()[2:]
+    return [tuple(part.strip() for part in row.strip("|").split("|")) for row in rows]
+
+
+def untested(text):
+    """Statements that name neither a claim of the ledger nor a reason, or both, or a claim that is not there."""
+    reasons = ("cannot be tested", "reported there", "a statement of calculus")
+    return [
+        statement
+        for statement, _, tested in statements_of_the_paper(text)
+        if bool(named(tested)) == tested.startswith(reasons) or not set(named(tested)) <= set(CLAIMS)
+    ]
+
+
+def test_each_statement_of_the_paper_has_a_row_or_a_reason():
+    text = SOURCES["book/experiments/further-claims"]
+    rows = statements_of_the_paper(text)
+    assert len(rows) >= 40
+    assert all(len(row) == 3 and all(row) for row in rows)
+    assert untested(text) == []
+    experiments = {CLAIMS[name]["experiment"] for *_, tested in rows for name in named(tested)}
+    assert set(ledger.recorded()) - experiments == {"speed-up-relu"}  # a control of ours, beside speed-up-map
+
+
+def test_a_statement_without_a_row_is_seen():
+    head = "| statement | where | rows |\n|---|---|---|\n"
+    rows = ("| a | 1 | {claim}`sigmoid-mlp-speed` |", "| b | 1 | later |", "| c | 2 | {claim}`sigmoid-mlp-sped` |")
+    assert untested(head + "\n".join(rows) + "\n\n") == ["b", "c"]
+    assert untested(head + "| d | 5 | cannot be tested here |\n\n") == []
+
+
 @pytest.mark.parametrize("name", ledger.recorded())
 def test_no_recorded_file_is_stale(name):
     try:

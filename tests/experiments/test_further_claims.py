@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import re
 
 import numpy as np
 import pandas as pd
@@ -33,12 +32,9 @@ from bnlib.experiments.further_claims import (
 from bnlib.experiments.further_rows import grown, grown_alone, largest, mean, over, statements, steps, times
 from bnlib.scratch import inits
 from bnlib.scratch.batchnorm import batchnorm_backward, batchnorm_forward
-from bnlib.scratch.layers import BatchNorm, Linear, ReLU, Sigmoid
-
-from ..conftest import ROOT
+from bnlib.scratch.layers import BatchNorm, Linear, Sigmoid
 
 FULL = further_claims.PRESETS["full"]
-CHAPTER = (ROOT / "book/experiments/further-claims.md").read_text()
 
 
 def short(*arms, steps=40):
@@ -372,7 +368,7 @@ def test_growth_of_a_run_that_diverged_is_a_bound():
     assert grown_alone(good).bound == ""
 
 
-# --- the record and the chapter
+# --- the record
 
 
 def test_a_record_gives_the_same_claims(tmp_path, monkeypatch):
@@ -401,29 +397,3 @@ def test_draw_shows_the_arms_of_its_looks():
     axes = Figure().subplots()
     further_claims.draw(rows, axes)
     assert [line.get_label() for line in axes.lines] == ["ReLU, BN before"]
-
-
-def statement_rows():
-    whole = CHAPTER[CHAPTER.index("| statement | where |") :]
-    return [line for line in whole[: whole.index("\n\n")].splitlines()[2:]]
-
-
-def test_each_statement_of_the_paper_has_a_row_of_the_ledger_or_a_reason():
-    known = {entry["id"] for entry in ledger.claims()}
-    rows = statement_rows()
-    assert len(rows) >= 40
-    for row in rows:
-        _, statement, place, tested, _ = re.split(r"(?<!\\)\|", row)
-        assert statement.strip()
-        assert place.strip()
-        named = re.findall(r"\{claim\}`([^`]*)`", tested)
-        assert set(named) <= known
-        reason = ("cannot be tested", "reported there", "a statement of calculus")
-        assert bool(named) != tested.strip().startswith(reason)
-    experiments = {name for row in rows for name in re.findall(r"\{claim\}`([^`]*)`", row)}
-    for experiment in set(ledger.recorded()) - {"speed-up-relu"}:
-        assert any(name.startswith(f"{experiment}-") for name in experiments), experiment
-
-
-def test_a_relu_layer_is_one_of_the_nonlinearities():
-    assert any(isinstance(layer, ReLU) for layer in build("relu", 2, "none", "before", 0).layers)
