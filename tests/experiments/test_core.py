@@ -100,7 +100,7 @@ def test_every_experiment_holds_what_the_runner_needs(name):
         assert preset.tuning_seeds
         for arm, plan in preset.arms.items():
             assert arm in module.ARMS
-            assert plan.dataset in data.NAMES
+            assert plan.dataset in (*data.NAMES, "generated")
             assert (plan.like is None) == bool(plan.settings)
             assert set(plan.others) <= set(preset.arms)
             assert all(set(setting) <= set(allowed) for setting in plan.settings)
