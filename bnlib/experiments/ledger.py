@@ -90,16 +90,16 @@ def stale(name):
     short = {arm: dataclasses.replace(plan, **steps) for arm, plan in run.config.arms.items()}
     short = dataclasses.replace(run.config, arms=short)
 
-    def first(arm, seed, setting):
-        rows = runner.one_cell(name, short, arm, seed, setting)["rows"]
+    def first(arm, seed, setting, config=short):
+        rows = runner.one_cell(name, config, arm, seed, setting)["rows"]
         return np.array([row["loss"] for row in rows if row["step"] <= record.FIRST], float)
 
     for arm, then in run.first.items():
         seed, setting, before = then["seed"], run.chosen[arm]["setting"], np.array(then["losses"], float)
         losses = first(arm, seed, setting)
         same = len(losses) == len(before) and _near(losses, before)
-        if not same and len(losses) == len(before) and isinstance(setting.get("lr"), float):
-            count = steady(losses, first(arm, seed, setting | {"lr": setting["lr"] * (1 + NUDGE)}))
+        if not same and len(losses) == len(before):
+            count = steady(losses, first(arm, seed, *_nudged(setting, short)))
             same = _near(losses[:count], before[:count])
         if not same:
             found.append(
@@ -127,6 +127,20 @@ def steady(losses, nudged):
     with np.errstate(invalid="ignore"):
         loud = ~(np.abs(nudged[:count] / losses[:count] - 1) <= 3 * NUDGE)
     return max(1, int(loud.argmax())) if loud.any() else count
+
+
+def _nudged(setting, config):
+    """The setting and the config with a rate larger by `NUDGE`, or with all rates of a cell that tries several."""
+    if isinstance(setting.get("lr"), float):
+        return setting | {"lr": setting["lr"] * (1 + NUDGE)}, config
+
+    def larger(rates):
+        if isinstance(rates, dict):
+            return {key: larger(some) for key, some in rates.items()}
+        return [rate * (1 + NUDGE) for rate in rates]
+
+    options = {key: larger(value) if key == "rates" else value for key, value in config.options.items()}
+    return setting, dataclasses.replace(config, options=options)
 
 
 def _near(losses, before):
