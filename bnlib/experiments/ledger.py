@@ -121,13 +121,13 @@ def steady(losses, nudged):
     Returns
     -------
     int
-        Steps before the first at which the loss has changed by more than three times `NUDGE`, and one less, because
-        rounding may be ahead of the nudge; at least 1.
+        Steps before the first at which the loss has changed by more than three times `NUDGE`, a quarter of them,
+        because rounding may be well ahead of the nudge; at least 1.
     """
     count = min(len(losses), len(nudged))
     with np.errstate(invalid="ignore"):
         loud = ~(np.abs(nudged[:count] / losses[:count] - 1) <= 3 * NUDGE)
-    return max(1, int(loud.argmax()) - 1) if loud.any() else count
+    return max(1, int(loud.argmax()) // 4) if loud.any() else count
 
 
 def _nudged(setting, config):
