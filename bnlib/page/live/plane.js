@@ -132,7 +132,7 @@
       const steep = size(found.gradient), reach = Math.min(1.6, 0.6 * steep) / (steep || 1);
       arrow(w, w.map((v, i) => v - reach * found.gradient[i]), "black");
       arrow([0, 0], U.map((v) => -v), "#7f7f7f");
-      const legend = ["black arrow: downhill, against the gradient", `blue path: ${STEPS} steps, rate ${RATE}`, "dashed line: the best direction, both signs", "grey: ellipse of the inputs, mean of y x (arrow)"];
+      const legend = ["arrow at w: downhill, against the gradient", `blue path: ${STEPS} steps, rate ${RATE}`, "dashed line: the best direction, both signs", "grey: ellipse of the inputs, mean of y x (arrow)"];
       legend.forEach((text, k) => tag(marks, "text", { x: wide ? side + 16 : 4, y: (wide ? 40 : side + 24) + 24 * k }, text));
       const [x, y] = at(w), last = found.path[STEPS], cosine = dot(w, found.gradient) / (size(w) * steep || 1);
       handle.setAttribute("transform", `translate(${x} ${y})`);
