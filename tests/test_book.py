@@ -418,7 +418,7 @@ def test_keys_of_a_sample_stay_in_view_and_leave_those_of_the_browser(open_page)
         assert handle.get_attribute("aria-valuenow") == value, key
 
 
-PLANE = "book/why/length-direction"
+DIRECTION = "book/why/length-direction"
 
 
 def descent(w, S, u, rate, steps):
@@ -429,7 +429,7 @@ def descent(w, S, u, rate, steps):
 
 
 def test_the_plane_equals_bnlib(open_page):
-    page, rng = open_page(PLANE), np.random.default_rng(1)
+    page, rng = open_page(DIRECTION), np.random.default_rng(1)
     for _ in range(100):
         root, u, w = rng.normal(size=(2, 2)), rng.normal(size=2), rng.normal(size=2)
         S, rate = root @ root.T + 0.05 * np.eye(2), 10.0 ** rng.uniform(-2, 0)
@@ -442,7 +442,7 @@ def test_the_plane_equals_bnlib(open_page):
 
 
 def test_what_the_plane_says_equals_bnlib(open_page):
-    page = open_page(PLANE)
+    page = open_page(DIRECTION)
     figure = page.locator("bn-explore").first
     for name, place in (("direction", 50), ("length", 0), ("inputs_turned", 9)):  # 70 degrees, 0.5, 45 degrees
         page.evaluate("([name, i]) => document.querySelector('bn-explore').set(name, i)", [name, place])
@@ -457,7 +457,7 @@ def test_what_the_plane_says_equals_bnlib(open_page):
 
 @pytest.mark.parametrize("width", [360, 1440])
 def test_the_weights_are_dragged_and_moved_by_keys(open_page, width):
-    page = open_page(PLANE, width, has_touch=True)
+    page = open_page(DIRECTION, width, has_touch=True)
     handle = page.locator(".bn-handle").first
     handle.scroll_into_view_if_needed()
     sliders = {name: page.locator(f"bn-explore input[name={name}]").first for name in ("direction", "length")}
