@@ -192,34 +192,65 @@ def test_the_first_losses_are_compared_to_a_ten_thousandth(recorded):
 
 
 @pytest.mark.parametrize(
-    ("nudged", "count"),
+    ("others", "expected"),
     [
-        ([2.0, 2.0, 2.0, 2.0], 4),
-        ([2.0, 2.00005, 1.99995, 2.0], 4),  # 2.5 times the nudge
-        ([2.0, 2.0, 2.0, 2.0001], 1),  # 5 times: of the steps before it a quarter counts
-        ([2.0, 2.0, 2.0, float("nan")], 1),  # one of the two diverges
-        ([2.0, 2.0], 2),  # and ends
-        ([3.0, 2.0, 2.0, 2.0], 1),  # the first loss is taken before any step
+        ([2.0, 2.0, 2.0, 2.0], 0.0),
+        ([9.0, 2.0, 2.0, 2.0], 0.0),  # the first loss is compared by itself
+        ([2.0, 2.0 * np.e, 2.0, 2.0 * np.e], 2 / 3),
+        ([2.0, 2.0 * np.e, 2.0, 2.0 / np.e], 0.0),  # one larger, one smaller
+        ([2.0, 2.0 / np.e], 1.0),  # ends sooner
+        ([2.0], 0.0),
+        ([2.0, 2.0, 2.0, np.nan], np.inf),  # one of the two diverges
     ],
 )
-def test_losses_are_steady_until_a_nudge_of_the_rate_grows(nudged, count):
-    assert ledger.steady(np.full(4, 2.0), np.array(nudged)) == count
+def test_the_size_of_losses_is_their_mean_log_ratio(others, expected):
+    assert ledger.size(np.full(4, 2.0), np.array(others)) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("grown", [True, False])
-def test_a_difference_counts_only_where_losses_do_not_hang_on_rounding(recorded, monkeypatch, grown):
-    content = json.loads(recorded.read_text())
+def test_two_runs_that_diverge_together_have_one_size():
+    losses = np.array([2.0, 3.0, np.nan])
+    assert ledger.size(losses, losses) == 0
+
+
+def otherwise(file, step, factor, libraries):
+    """Change one loss of the recorded arm bn, and the libraries that the file names."""
+    content = json.loads(file.read_text())
     content["first"] = {"bn": content["first"]["bn"]}
-    content["first"]["bn"]["losses"][9] *= 1.01
-    recorded.write_text(json.dumps(content))
-    asked = []
-    monkeypatch.setattr(
-        ledger, "steady", lambda losses, nudged: asked.append((losses, nudged)) or (9 if grown else 20)
-    )
-    assert len(ledger.stale("sigmoid-mlp")) == (0 if grown else 1)
-    ((losses, nudged),) = asked
-    np.testing.assert_allclose(nudged, losses, rtol=1e-3)
-    assert (nudged[1:] != losses[1:]).all()
+    content["first"]["bn"]["losses"][step] *= factor
+    if libraries:
+        content["environment"]["libraries"] = libraries
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("step", "factor", "libraries", "told"),
+    [
+        (9, 1.01, None, True),  # the same libraries and kernels round alike
+        (9, 1.01, ["openblas 0.3.30 Sandybridge"], False),
+        (0, 1.01, ["openblas 0.3.30 Sandybridge"], True),  # before any step nothing has grown
+        (9, 10.0, ["openblas 0.3.30 Sandybridge"], True),  # ln(10) / 19 is more than a tenth
+        (9, float("nan"), ["openblas 0.3.30 Sandybridge"], True),
+    ],
+)
+def test_losses_rounded_otherwise_need_the_first_loss_and_the_size(recorded, step, factor, libraries, told):
+    otherwise(recorded, step, factor, libraries)
+    assert len(ledger.stale("sigmoid-mlp")) == told
+
+
+@pytest.mark.parametrize("nudged", [0.03, 0.05])
+def test_a_larger_difference_counts_as_rounding_where_a_nudge_of_the_rate_makes_one(recorded, monkeypatch, nudged):
+    otherwise(recorded, 9, 10.0, ["openblas 0.3.30 Sandybridge"])  # a size of .121
+    measured, asked = ledger.size, []
+
+    def size(losses, others):
+        asked.append((losses, others))
+        return measured(losses, others) if len(asked) == 1 else nudged
+
+    monkeypatch.setattr(ledger, "size", size)
+    assert len(ledger.stale("sigmoid-mlp")) == (nudged < 0.04)
+    losses, others = asked[1]
+    np.testing.assert_allclose(others, losses, rtol=1e-3)
+    assert (others[1:] != losses[1:]).all()
 
 
 def test_a_missing_loss_is_told(recorded):
