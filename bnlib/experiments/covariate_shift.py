@@ -67,6 +67,7 @@ CHANGES = {"contrast": "contrast 0.3", "noise": "noise of 0.3"}  # of the test i
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)  # of the target's mean square
 DEPTH, WIDTH, MIDDLE = 25, 10, 12  # of the linear net; the layer that is looked at, from 0
 LOOKED = ((45, 50), (95, 100), (145, 150), (195, 200))  # steps between which units are compared
+STEPS = 200  # of all but ``real``
 CURVES = {"loss": 3, "relative": 3}
 
 
@@ -198,9 +199,8 @@ def _noise(config, arm, seed, kind, optimizer, lr):
     pairs = [moves(taken[a], taken[b]) for a, b in LOOKED if b in taken]
     if pairs and np.isfinite(rows[-1]["loss"]):
         rows[-1] |= {key: float(np.mean([pair[key] for pair in pairs])) for key in pairs[0]}
-        last = max(taken)
         twice = [units_of(net, images[:512], middle, noise) for _ in range(2)]
-        rows[-1] |= {"drawn": moves(*twice)["moved"]} if last == steps else {}
+        rows[-1] |= {"drawn": moves(*twice)["moved"]}
     return rows
 
 
@@ -347,7 +347,7 @@ def estimated(net, x):
 
 
 def summarize(rows):
-    """The numbers of one cell. The score is minus the mean loss, the accuracy, or for ``linear`` minus the last loss."""
+    """The numbers of one cell. The score is minus the mean or (``linear``) the last loss, or the accuracy."""
     last, losses = rows[-1], np.array([row["loss"] for row in rows])
     if "accuracy" in last:
         return {"score": last["accuracy"], **{key: v for key, v in last.items() if "_" in key}}
@@ -361,8 +361,9 @@ def summarize(rows):
             found[f"at_{level:g}"] = float(np.nanmean(relative[max(0, at - 9) : at + 1])) if at else float("nan")
         return found
     kept = {key: last[key] for key in ("moved", "std", "left", "drawn") if key in last}
-    area = float(losses.mean()) if whole else 1e9
-    return {"score": -area, "area": area, "end": float(losses[-50:].mean()) if whole else 1e9, **kept}
+    if not whole:  # diverged: the loss of a guess to the end
+        losses = np.append(losses[:-1], np.full(STEPS - len(losses) + 1, np.log(10)))
+    return {"score": -float(losses.mean()), "area": float(losses.mean()), "end": float(losses[-50:].mean()), **kept}
 
 
 def draw(rows, ax):
@@ -574,7 +575,7 @@ def _plans(steps, linear_steps, real_steps, rates, linear_rates, real_rates, opt
     return found
 
 
-FULL = _plans(200, 200, 400, RATES, LINEAR_RATES, REAL_RATES)
+FULL = _plans(STEPS, STEPS, 400, RATES, LINEAR_RATES, REAL_RATES)
 LITE = _plans(
     *(60, 60, 100, {"sgd": [0.1, 0.3]}, {"sgd": [3e-3, 0.1], "adam": [3e-3, 1e-2]}, [0.1]), optimizers=("sgd",)
 )
