@@ -62,7 +62,8 @@ LINEAR = {
     for optimizer in LINEAR_RATES
     for norm in ("none", "bn")
 }
-CONTROLS = ("noisy-last", "none-noise")  # under SGD only
+CONTROLS = ("noisy-0.25", "noisy-1", "noisy-2", "noisy-last", "none-noise")  # under SGD only
+FEWER = (11, 12, 13, 14, 15)  # confirming seeds where no threshold hangs on them
 CHANGES = {"contrast": "contrast 0.3", "noise": "noise of 0.3"}  # of the test images
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)  # of the target's mean square
 DEPTH, WIDTH, MIDDLE = 25, 10, 12  # of the linear net; the layer that is looked at, from 0
@@ -451,17 +452,6 @@ def claims(cells):
                         **told if {one, other} == {"noisy", "none"} else control,
                     )
                 )
-        for kind in ("noisy-0.25", "noisy-1", "noisy-2"):
-            table.append(
-                Statement(
-                    *(
-                        f"area-{optimizer}-{kind}",
-                        (f"noise-{optimizer}-{kind}", f"noise-{optimizer}-none"),
-                        ratio("area"),
-                    ),
-                    f"{name}: mean loss over {{steps}} steps, shifts to {kind.split('-')[1]} over no normalization",
-                )
-            )
     table += [
         Statement(
             *(f"area-{kind}", (f"noise-sgd-{kind}", f"noise-sgd-{other}"), ratio("area")),
@@ -469,6 +459,9 @@ def claims(cells):
             **how,
         )
         for kind, other, how in (
+            ("noisy-0.25", "none", control),
+            ("noisy-1", "none", control),
+            ("noisy-2", "none", control),
             ("noisy-last", "bn", control),
             ("none-noise", "none", {"place": "appendix", "paper_value": "the noise stops the net without BN"}),
             ("none-slow", "none", control),
@@ -562,14 +555,15 @@ def _plans(steps, linear_steps, real_steps, rates, linear_rates, real_rates, opt
         for kind in KINDS:
             if optimizer == "sgd" or kind not in CONTROLS:
                 setting = grid(kind=kind, optimizer=optimizer, lr=rates[optimizer])
-                found[f"noise-{optimizer}-{kind}"] = Plan("mnist5k", steps, setting)
+                seeds = None if optimizer == "sgd" else FEWER
+                found[f"noise-{optimizer}-{kind}"] = Plan("mnist5k", steps, setting, seeds=seeds)
     found["noise-sgd-none-slow"] = Plan("mnist5k", steps, like="noise-sgd-none", times={"lr": 0.1})
     for arm, (init, optimizer, norm) in LINEAR.items():
         setting = grid(init=init, optimizer=optimizer, norm=norm, lr=linear_rates[optimizer])
-        found[arm] = Plan("generated", linear_steps, setting)
+        found[arm] = Plan("generated", linear_steps, setting, seeds=FEWER)
         if optimizer == "sgd":
             setting = grid(init=init, optimizer=optimizer, norm=norm, lr=0.001)
-            found[f"linear-{init}-fixed-{norm}"] = Plan("generated", linear_steps, setting)
+            found[f"linear-{init}-fixed-{norm}"] = Plan("generated", linear_steps, setting, seeds=FEWER)
     for norm in ("none", "bn"):
         found[f"real-{norm}"] = Plan("mnist5k", real_steps, grid(norm=norm, lr=real_rates))
     return found
