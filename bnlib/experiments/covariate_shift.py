@@ -429,7 +429,7 @@ def recovered(how):
 
 def claims(cells):
     """Loss under noise, how far units move, Definition 2.1 at one rate and at equal loss, images that shift."""
-    told = {"place": "section 2.2, figure 2", "paper_value": "trains nearly as fast as BN, better than none"}
+    told = {"place": "noise put back behind BN (appendix A)", "paper_value": "trains nearly as fast as BN, better than none"}
     control = {"place": "a control of ours"}
     table = [
         Statement(
@@ -464,7 +464,7 @@ def claims(cells):
             ("noisy-1", "none", control),
             ("noisy-2", "none", control),
             ("noisy-last", "bn", control),
-            ("none-noise", "none", {"place": "appendix", "paper_value": "the noise stops the net without BN"}),
+            ("none-noise", "none", {"place": "noise put back behind BN (appendix A)", "paper_value": "the noise stops the net without BN"}),
             ("none-slow", "none", control),
         )
     ]
@@ -488,7 +488,7 @@ def claims(cells):
             unit="",
         )
     )
-    shift = {"place": "section 2.3, definition 2.1", "paper_value": "not smaller with BN"}
+    shift = {"place": "Definition 2.1", "paper_value": "not smaller with BN"}
     for init in ("gaussian", "orthogonal"):
         fixed = [f"linear-{init}-fixed-{norm}" for norm in ("bn", "none")]
         for column, words in (("relative", "relative shift of the gradient"), ("last", "loss after {steps} steps")):
