@@ -23,6 +23,7 @@ from . import (
     jacobians,
     layer,
     mcnemar,
+    outliers,
     population,
     running,
     shifts,
@@ -43,6 +44,7 @@ TOPICS = (
     boundaries,
     directions,
     jacobians,
+    outliers,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
