@@ -24,9 +24,10 @@ from . import paired
 from .core import Config, Measured, Plan, Statement, grid, known, measure
 
 DATA = "fashion-mnist"
-LOOKS = (0, 50)  # steps before which the Hessian is taken, and after the last one
+LOOKED = (0, 50)  # steps before which the Hessian is taken, and after the last one
 TOP = 10  # eigenvectors whose part of the gradient is asked for
 ENDS = ("error", "error_running", "area")
+CURVES = {"loss": 5, "width": 3, "taken": 3, "top": 4, "share": 4}  # column -> digits that the record keeps
 STIFFER = 3.0  # least raw over centred ratio of the two largest eigenvalues
 
 
@@ -251,7 +252,7 @@ def run(
 
     rng, rows, area = np.random.default_rng([seed, 6]), [], []
     for step in range(1, plan.steps + 1):
-        seen = {"taken": step - 1, **take()} if probed and step - 1 in LOOKS else {}
+        seen = {"taken": step - 1, **take()} if probed and step - 1 in LOOKED else {}
         if renew and step > 1 and (step - 1) % renew == 0:
             hold(net, x[:2_000])
         chosen = torch.from_numpy(rng.choice(len(x), options["batch"], replace=False))
@@ -360,11 +361,11 @@ def summarize(rows):
 def draw(rows, ax):
     """Part of the gradient in the ten leading eigenvectors, the mean over the seeds and their range."""
     rows = rows[~rows["tuning"]].dropna(subset="share")
-    bands(ax, rows, "share", {arm: LOOKED[arm] for arm in LOOKED if arm in set(rows["arm"])}, x="taken")
+    bands(ax, rows, "share", {arm: LOOKS[arm] for arm in LOOKS if arm in set(rows["arm"])}, x="taken")
     ax.set(xlabel="step", ylabel="share of the gradient", ylim=(0, 1))
 
 
-LOOKED = {
+LOOKS = {
     "net-none": {"label": "without BN", **look("none")},
     "net-bn": {"label": "BN", **look("batchnorm")},
     "net-centre": {"label": "BN's mean alone", **look("variant")},
@@ -517,10 +518,10 @@ def _plans(scale, deep_rates):
 
 OPTIONS = {"batch": 128, "images": 5_000, "net_width": 32, "deep_width": 50, "depth": 10, "hessian": 500}
 OPTIONS |= {"whole": ("net-none", "net-bn", "net-centre", "net-frozen")}  # arms whose whole spectrum is kept
-LITE = {"net_width": 12, "deep_width": 24, "hessian": 200, "images": 2_000, "whole": ()}
+LITE = {"deep_width": 24, "images": 2_000, "whole": ()}
 PRESETS = {
     "lite": Config(
-        _plans({"inputs": 300, "net": 100, "deep": 60, "widths": 1}, [0.03, 0.1, 0.3]),
+        _plans({"inputs": 300, "net": 60, "deep": 60, "widths": 1}, [0.03, 0.1, 0.3]),
         (11, 12, 13, 14, 15),
         (1, 2),
         options=OPTIONS | LITE,
