@@ -24,6 +24,7 @@ from . import (
     layer,
     mcnemar,
     moving,
+    outliers,
     population,
     running,
     shifts,
@@ -45,6 +46,7 @@ TOPICS = (
     boundaries,
     directions,
     jacobians,
+    outliers,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 

@@ -36,6 +36,10 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "cai2019": "Cai, Li & Shen 2019",
     "santurkar2018": "Santurkar et al. 2018",
     "schneider2020": "Schneider et al. 2020",
+    "lecun1991": "LeCun, Kanter & Solla 1991",
+    "bjorck2018": "Bjorck et al. 2018",
+    "ghorbani2019": "Ghorbani et al. 2019",
+    "karakida2019": "Karakida et al. 2019",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}

@@ -95,3 +95,92 @@ def test_hessian_blocks_are_those_of_the_whole_hessian(norm):
     expected = torch.tensor([[block.norm() for block in row] for row in whole])
     torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=0)
     torch.testing.assert_close(found, found.T)
+
+
+def small(norm=None, seed=3):
+    with seeded(seed):
+        model = models.MLP([6, 5, 4, 3], norm).double()
+        x, labels = torch.randn(14, 6, dtype=torch.float64) + 1, torch.randint(3, (14,))
+    return model, x, labels
+
+
+@pytest.mark.parametrize("norm", [None, BatchNorm])
+def test_products_rows_and_lanczos_are_of_the_whole_hessian(norm):
+    model, x, labels = small(norm)
+    weights = dict(model.named_parameters())
+
+    def loss(flat):
+        parts = flat.split([w.numel() for w in weights.values()])
+        given = {name: part.view(w.shape) for part, (name, w) in zip(parts, weights.items(), strict=True)}
+        return nn.functional.cross_entropy(torch.func.functional_call(model, given, x), labels)
+
+    flat = torch.cat([w.detach().flatten() for w in weights.values()])
+    whole = torch.autograd.functional.hessian(loss, flat)
+    gradient, product = probes.products(nn.functional.cross_entropy(model(x), labels), list(weights.values()))
+    assert not gradient.requires_grad
+    torch.testing.assert_close(gradient, torch.autograd.functional.jacobian(loss, flat))
+    v = torch.linspace(-1, 1, len(flat), dtype=torch.float64)
+    torch.testing.assert_close(product(v), whole @ v)
+    rows = probes.hessian(nn.functional.cross_entropy(model(x), labels), list(weights.values()))
+    torch.testing.assert_close(rows, whole)
+    values, vectors = probes.leading(product, gradient, 4)
+    everything, basis = torch.linalg.eigh(whole)
+    assert values == pytest.approx(everything.flip(0)[:4].numpy(), rel=1e-5)
+    part = (basis.T @ gradient).flip(0)[:4].square().sum() / gradient.square().sum()
+    assert probes.share(gradient, vectors) == pytest.approx(float(part), rel=1e-3)
+    assert probes.share(gradient, basis.numpy()) == pytest.approx(1)
+
+
+def test_lanczos_takes_the_largest_and_not_the_largest_in_size():
+    matrix = torch.diag(torch.tensor([5.0, 3.0, 1.0, -9.0, 0.5, 0.1], dtype=torch.float64))
+    values, vectors = probes.leading(lambda v: matrix @ v, matrix[0], 2)
+    assert values == pytest.approx([5, 3])
+    assert abs(vectors[0, 0]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("norm", [None, BatchNorm])
+def test_the_fisher_matrix_is_the_mean_square_of_the_outputs_gradients(norm):
+    model, x, _ = small(norm)
+    model.append(BatchNorm(3).double())
+    weights = [layer.weight for layer in inits.layers(model)]
+    outputs = model(x)
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(value, weights, retain_graph=True)])
+        for value in outputs.flatten()
+    ]
+    jacobian = torch.stack(rows)
+    v = torch.linspace(1, 2, jacobian.shape[1], dtype=torch.float64)
+    torch.testing.assert_close(probes.fisher(outputs, weights)(v), jacobian.T @ (jacobian @ v) / len(x))
+    # BN after the last layer: the gradients of an output, summed over the samples, are zero.
+    summed = jacobian.view(len(x), 3, -1).sum(0).norm() / jacobian.norm()
+    assert summed < 1e-10
+
+
+@pytest.mark.parametrize("norm", [None, BatchNorm])
+def test_sides_are_sums_over_single_samples(norm):
+    model, x, labels = small(norm)
+    found = probes.sides(model, lambda outputs: nn.functional.cross_entropy(outputs, labels), x)
+    linears, inputs = inits.layers(model), [x]
+    for block in list(model)[1:-1]:
+        inputs.append(block(inputs[-1]).detach())
+    loss = nn.functional.cross_entropy(model(x), labels)
+    whole = torch.autograd.grad(loss, [layer.weight for layer in linears])
+    assert len(found) == 3
+    assert not any(layer._forward_hooks for layer in linears)
+    for told, layer, h, _dw in zip(found, linears, inputs, whole, strict=True):
+        z = h @ layer.weight.detach().T + (0 if layer.bias is None else layer.bias.detach())
+        ratio = z.mean(0).norm() / z.std(0, correction=0).norm()
+        assert told["mean"] == pytest.approx(float(ratio))
+        assert 0 < told["aligned"] <= 1
+        if norm is None or layer is linears[-1]:
+            assert told["along"] > 1e-4
+        else:
+            assert told["along"] < 1e-20
+    last = linears[-1]
+    z = (inputs[-1] @ last.weight.T + last.bias).detach().requires_grad_()
+    (dz,) = torch.autograd.grad(nn.functional.cross_entropy(z, labels), z)
+    single = torch.stack([torch.outer(dz[n], inputs[-1][n]) for n in range(len(x))])
+    torch.testing.assert_close(single.sum(0), whole[-1])
+    assert found[-1]["aligned"] == pytest.approx(float(single.sum(0).abs().sum() / single.abs().sum()))
+    mean = torch.outer(dz.sum(0), inputs[-1].mean(0))
+    assert found[-1]["along"] == pytest.approx(float(mean.square().sum() / whole[-1].square().sum()))
