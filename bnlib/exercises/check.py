@@ -24,6 +24,7 @@ from . import (
     layer,
     mcnemar,
     population,
+    ranks,
     running,
     shifts,
     shrink,
@@ -43,6 +44,7 @@ TOPICS = (
     boundaries,
     directions,
     jacobians,
+    ranks,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
