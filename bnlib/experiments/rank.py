@@ -74,16 +74,16 @@ INITS = {  # weights of all hidden layers of a ReLU net
     "he": _he,
     "orthogonal": _orthogonal,
     "mirrored": mirrored_weights,
-    "mirrored-10": functools.partial(mirrored_weights, shrink=1 / 10),
-    "mirrored-1000": functools.partial(mirrored_weights, shrink=1 / 1000),
+    "tenth": functools.partial(mirrored_weights, shrink=1 / 10),
+    "thousandth": functools.partial(mirrored_weights, shrink=1 / 1000),
     "twins": functools.partial(twin_weights, common=TWINS),
 }
 TRAINED = {
     "he": ({"init": "he"}, "without BN, He's weights"),
     "orthogonal": ({"init": "orthogonal"}, "without BN, orthogonal weights"),
     "mirrored": ({"init": "mirrored"}, "without BN, mirrored orthogonal weights: linear at the start, rank kept"),
-    "mirrored-10": ({"init": "mirrored-10"}, "mirrored, all directions but one shrunk to a tenth through the net"),
-    "mirrored-1000": ({"init": "mirrored-1000"}, "mirrored, all directions but one shrunk to a thousandth"),
+    "tenth": ({"init": "tenth"}, "mirrored, all directions but one shrunk to a tenth through the net"),
+    "thousandth": ({"init": "thousandth"}, "mirrored, all directions but one shrunk to a thousandth"),
     "dd": ({"init": "he", "start": "dd"}, "without BN, He's weights, then BN's statistics of 512 images once"),
     "bn": ({"init": "he", "start": "bn"}, "with BN, He's weights"),
     "bn-twins": ({"init": "twins", "start": "bn"}, "with BN, units of a layer nearly twins: rank destroyed"),
@@ -101,7 +101,10 @@ ARMS |= {
     for width in WIDTHS
 }
 ARMS |= {
-    f"{name}-{depth}": f"{depth} hidden layers, {told}" for depth in DEPTHS for name, (_, told) in TRAINED.items()
+    f"{name}-{depth}": f"{depth} hidden layers, {told}"
+    for depth in DEPTHS
+    for name, (_, told) in TRAINED.items()
+    if depth < 64 or name in DEEPEST
 }
 
 
@@ -346,8 +349,8 @@ def _trained():
         "kept": ("mirrored", "he", "without BN, mirrored orthogonal weights less He's"),
         "orthogonal": ("orthogonal", "he", "without BN, orthogonal weights less He's"),
         "dd": ("dd", "he", "without BN, BN's statistics once less He's weights alone"),
-        "tenth": ("mirrored-10", "mirrored", "without BN, all directions but one shrunk to a tenth less not shrunk"),
-        "thousandth": ("mirrored-1000", "mirrored", "the same, shrunk to a thousandth"),
+        "tenth": ("tenth", "mirrored", "without BN, all directions but one shrunk to a tenth less not shrunk"),
+        "thousandth": ("thousandth", "mirrored", "the same, shrunk to a thousandth"),
         "bn": ("bn", "he", "with BN less without, He's weights"),
         "bn-mirrored": ("bn", "mirrored", "with BN less without BN, mirrored"),
         "bn-twins": ("bn-twins", "bn", "with BN, units nearly twins less independent units"),
@@ -364,7 +367,9 @@ def _trained():
             yield Statement(f"growth-{arm}-{depth}", (f"{arm}-{depth}",), mean("growth"), text, unit="decades")
         for name, told in (("stable", "stable rank"), ("count", "singular values above 1 % of the largest")):
             arms = tuple(arm for arm in ARMS if arm in {f"{name}-{depth}" for name in TRAINED})
-            text = f"{depth} hidden layers, {len(arms)} arms: Spearman's correlation of accuracy and {told} before training"
+            text = (
+                f"{depth} hidden layers, {len(arms)} arms: Spearman's correlation of accuracy and {told} at the start"
+            )
             yield Statement(f"order-{name}-{depth}", arms, rank_order(name), text, unit="")
 
 
@@ -383,8 +388,8 @@ LOWEST = {  # learning rate of each arm, in half decades, for 10, 32 and 64 laye
     "he": (-6, -8, -8),
     "orthogonal": (-6, -8),
     "mirrored": (-6, -7, -8),
-    "mirrored-10": (-6, -7),
-    "mirrored-1000": (-5, -6),
+    "tenth": (-6, -7),
+    "thousandth": (-5, -6),
     "dd": (-7, -10, -13),
     "bn": (-5, -5, -5),
     "bn-twins": (-4, -4),
