@@ -34,7 +34,8 @@ from .core import SAME, Config, Measured, Plan, Statement, grid, known, measure,
 
 SPREAD = 0.3  # of a cluster, in units of its centre's size: behind the first layer the stable rank is about 1.1
 DEPTHS = (10, 32, 64)  # hidden layers of the nets that are trained
-TWINS = 0.9  # cosine of the weights of two units of a layer
+TINY = 1e-30  # stands for the norm of a gradient that is 0
+TWINS = 0.99  # cosine of the weights of two units of a layer, up to its sign
 MANY, FEW, KEPT = (31, None), (None, 6), (16, None)  # singular values above 1 % of the largest
 LAW = (0.92, 1.08)  # of the stable rank over its theory
 VOLUME = (0.95, 1.05)  # of the growth of a logarithm of volume over its theory
@@ -62,7 +63,8 @@ WIDTHS = (32, 512)  # beside 128, of linear nets
 
 
 def _he(rng, sizes):
-    return twin_weights(rng, sizes, 0.0)
+    pairs = zip(sizes[1:], sizes[:-1], strict=True)
+    return [random_weights(rng, units, inputs, relu=True) for units, inputs in pairs]
 
 
 def _orthogonal(rng, sizes):
@@ -86,7 +88,10 @@ TRAINED = {
     "thousandth": ({"init": "thousandth"}, "mirrored, all directions but one shrunk to a thousandth"),
     "dd": ({"init": "he", "start": "dd"}, "without BN, He's weights, then BN's statistics of 512 images once"),
     "bn": ({"init": "he", "start": "bn"}, "with BN, He's weights"),
-    "bn-twins": ({"init": "twins", "start": "bn"}, "with BN, units of a layer nearly twins: rank destroyed"),
+    "bn-twins": (
+        {"init": "twins", "start": "bn"},
+        "with BN, units of a layer nearly twins up to the sign: rank destroyed",
+    ),
 }
 DEEPEST = ("he", "mirrored", "dd", "bn")  # of 64 layers only these: they take longest
 ARMS = {
@@ -195,7 +200,7 @@ def untrained(net, x, labels, samples):
     ``growth`` is the logarithm to base 10 of the norm of the gradient of the second layer's weights over that of the
     last hidden layer's.
     """
-    net.train()
+    net, x = net.double().train(), x.double()
     h = x[:samples]
     with torch.no_grad():
         for part in list(net)[:-1]:
@@ -204,8 +209,8 @@ def untrained(net, x, labels, samples):
     torch.nn.functional.cross_entropy(net(x[:256]), labels[:256]).backward()
     norms = [float(part.weight.grad.norm()) for part in inits.layers(net)]
     net.zero_grad()
-    growth = math.log10(norms[1] / norms[-2])
-    return dict(zip(("stable", "count", "apart"), rank(h.double().numpy()), strict=True)) | {"growth": growth}
+    growth = math.log10(max(norms[1], TINY) / max(norms[-2], TINY))
+    return dict(zip(("stable", "count", "apart"), rank(h.numpy()), strict=True)) | {"growth": growth}
 
 
 def _train(config, plan, seed, depth, init, start, lr):

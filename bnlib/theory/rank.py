@@ -147,7 +147,9 @@ def mirrored_weights(rng, sizes, shrink=1.0):
 
 
 def twin_weights(rng, sizes, common):
-    """He's weights whose units are nearly twins: any two units of a layer have weights with the cosine ``common``.
+    """He's weights whose units are nearly twins: any two of a layer have weights with the cosine ``common``, or minus it.
+
+    Signs are drawn, so that a ReLU behind them passes both the positive and the negative part on.
 
     Parameters
     ----------
@@ -164,11 +166,12 @@ def twin_weights(rng, sizes, common):
     if not 0 <= common <= 1:
         raise ValueError(f"common must be from 0 to 1, got {common}")
     pairs = zip(sizes[1:], sizes[:-1], strict=True)
-    return [
-        common**0.5 * random_weights(rng, 1, inputs, relu=True)
-        + (1 - common) ** 0.5 * random_weights(rng, units, inputs, relu=True)
-        for units, inputs in pairs
-    ]
+    weights = []
+    for units, inputs in pairs:
+        own, shared = random_weights(rng, units, inputs, relu=True), random_weights(rng, 1, inputs, relu=True)
+        signs = rng.choice([-1.0, 1.0], (units, 1))
+        weights.append(common**0.5 * signs * shared + (1 - common) ** 0.5 * own)
+    return weights
 
 
 def layer(h, weight, *, mean=False, scale=False, relu=False):
