@@ -338,7 +338,7 @@ def _looked_at():
             yield Statement(f"first-{net}-{end}", (f"{net}-{end}",), mean("stable_first"), text, unit="")
     yield Statement(
         *("relu-theory", ("relu-bn",), over_theory("stable", relu_stable_rank(32))),
-        "ReLU net with BN: stable rank behind layer {steps} over n / (1 + (n - 1) J(-1/(n - 1))), n = 32",
+        "ReLU net with BN: stable rank behind layer {steps} over N / (1 + (N - 1) J(-1/(N - 1))), N = 32",
         **{"place": "our theory, infinite width", "threshold": LAW},
     )
     yield Statement(

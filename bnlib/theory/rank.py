@@ -147,7 +147,7 @@ def mirrored_weights(rng, sizes, shrink=1.0):
 
 
 def twin_weights(rng, sizes, common):
-    """He's weights whose units are nearly twins: any two of a layer have weights with the cosine ``common``, or minus it.
+    """He's weights whose units are nearly twins: the cosine of any two of a layer is ``common``, or minus that.
 
     Signs are drawn, so that a ReLU behind them passes both the positive and the negative part on.
 

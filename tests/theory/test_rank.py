@@ -1,4 +1,4 @@
-"""The rank of representations: measures against definitions, laws against random nets, bounds over random problems."""
+"""The rank of representations: measures against definitions, laws against random nets, bounds over problems."""
 
 import numpy as np
 import pytest
