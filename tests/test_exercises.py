@@ -302,6 +302,13 @@ def mcnemar_by_coins(right, other):
     return (sum(tosses) - len(tosses) / 2) / math.sqrt(len(tosses) / 4)
 
 
+def rank_by_eigenvalues(h):
+    values = np.linalg.eigvalsh(h @ h.T)
+    size = np.sqrt(values.clip(0))
+    gram = h @ h.T / np.trace(h @ h.T)
+    return values.sum() / values[-1], int(sum(size > size[-1] / 100)), np.sqrt((gram**2).sum() - 1 / len(h))
+
+
 def nearest_by_loop(x, layers):
     """Right, sample by sample, with weights and biases of the cell instead of derivatives."""
     found = []
@@ -321,6 +328,7 @@ def nearest_by_loop(x, layers):
     ("name", "answer"),
     [
         ("nearest-boundary", nearest_by_loop),
+        ("rank-measures", rank_by_eigenvalues),
         ("group-norm", group_norm_by_loop),
         ("layer-jacobian", lambda w, slopes, a, b: np.diag(1 / b) @ w @ np.diag(slopes) @ np.diag(a)),
         ("mcnemar", mcnemar_by_coins),

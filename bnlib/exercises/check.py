@@ -26,6 +26,7 @@ from . import (
     moving,
     outliers,
     population,
+    ranks,
     running,
     shifts,
     shrink,
@@ -47,6 +48,7 @@ TOPICS = (
     directions,
     jacobians,
     outliers,
+    ranks,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 

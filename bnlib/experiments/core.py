@@ -40,6 +40,7 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "bjorck2018": "Bjorck et al. 2018",
     "ghorbani2019": "Ghorbani et al. 2019",
     "karakida2019": "Karakida et al. 2019",
+    "daneshmand2020": "Daneshmand et al. 2020",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
