@@ -429,7 +429,7 @@ def recovered(how):
 
 def claims(cells):
     """Loss under noise, how far units move, Definition 2.1 at one rate and at equal loss, images that shift."""
-    told = {"place": "noise put back behind BN (appendix A)", "paper_value": "trains nearly as fast as BN, better than none"}
+    told = {"place": "noise behind BN (appendix A)", "paper_value": "nearly as fast as BN"}
     control = {"place": "a control of ours"}
     table = [
         Statement(
@@ -464,7 +464,11 @@ def claims(cells):
             ("noisy-1", "none", control),
             ("noisy-2", "none", control),
             ("noisy-last", "bn", control),
-            ("none-noise", "none", {"place": "noise put back behind BN (appendix A)", "paper_value": "the noise stops the net without BN"}),
+            (
+                "none-noise",
+                "none",
+                {"place": "noise behind BN (appendix A)", "paper_value": "the noise stops the net without BN"},
+            ),
             ("none-slow", "none", control),
         )
     ]
