@@ -15,6 +15,7 @@ from . import (
     comparing,
     directions,
     drift,
+    explosions,
     folding,
     forward,
     grouping,
@@ -43,6 +44,7 @@ TOPICS = (
     boundaries,
     directions,
     jacobians,
+    explosions,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 
