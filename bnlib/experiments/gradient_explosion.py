@@ -525,6 +525,10 @@ def _plans(steps, rates, growing, trained):
 
 
 RATES = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+LOWER = {  # as many; with all others dd has no good rate at these depths: its gradient grows and nothing rescales it
+    "dd-25": [3e-5, 1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03],
+    "dd-50": [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 0.001],
+}
 OPTIONS = {"nets": 4, "width": 100}
 REST = {"arrays": {"profile": 100}}
 LITE = ("grow-relu-8", "grow-relu-32", "grow-linear-32", "grow-tanh-32", "grow-he-32")
@@ -533,9 +537,15 @@ PRESETS = {
     "lite": Config(_plans(60, [0.03, 0.3, 1.0], LITE, QUICK), (11, 12), (1,), options=OPTIONS | {"nets": 1}, **REST),
     "full": Config(
         {
-            arm: Plan("mnist5k", 200, plan.settings, seeds=(11, 12, 13), probed=True) if arm in TRAINED else plan
-            for arm, plan in _plans(200, RATES, GROWING, TRAINED).items()
-            if arm not in DROPPED
+            **_plans(200, [], GROWING, ()),
+            **{
+                arm: Plan(
+                    *("mnist5k", 200, grid(task="train", **how, lr=LOWER.get(arm, RATES))),
+                    **{"seeds": (11, 12, 13), "probed": True},
+                )
+                for arm, how in TRAINED.items()
+                if arm not in DROPPED
+            },
         },
         (11, 12, 13, 14),
         (1, 2),
