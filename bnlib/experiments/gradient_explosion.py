@@ -525,7 +525,8 @@ def _plans(steps, rates, growing, trained):
 
 
 RATES = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
-LOWER = {  # as many; with all others dd has no good rate at these depths: its gradient grows and nothing rescales it
+LOWER = {  # as many, for nets whose gradient or signal grows and nothing rescales it: with RATES they only diverge
+    "res-none-momentum": [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 0.001],
     "dd-25": [3e-5, 1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03],
     "dd-50": [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 0.001],
 }
