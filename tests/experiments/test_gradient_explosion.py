@@ -182,10 +182,8 @@ def test_a_readout_finds_what_is_there():
 def test_arms_grids_and_seeds_are_fair():
     rates = {arm: tuple(s["lr"] for s in FULL.arms[arm].settings) for arm in FULL.arms if arm in TRAINED}
     assert {len(some) for some in rates.values()} == {7}
-    assert {arm for arm, some in rates.items() if some != (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)} == {
-        "dd-25",
-        "dd-50",
-    }
+    usual = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    assert {arm for arm, some in rates.items() if some != usual} == {"dd-25", "dd-50", "res-none-momentum"}
     assert set(FULL.arms) == set(ARMS) == {*GROWING, "stream", *TRAINED} - set(DROPPED)
     assert len(FULL.seeds) == 4
     assert {FULL.confirming(arm) for arm in FULL.arms if arm in TRAINED} == {(11, 12, 13)}
