@@ -324,9 +324,21 @@ def nearest_by_loop(x, layers):
     return found
 
 
+def rate_by_matrices(y, h, slope):
+    """Right, unit by unit: the trace of DPD on the vectors with mean 0."""
+    batch = y.shape[1]
+    centre, passed, kappa = np.eye(batch) - 1 / batch, [], []
+    for one, out, along in zip(y, h, slope, strict=True):
+        passing = np.diag(along) @ (centre - np.outer(one, one) / batch) @ np.diag(along)
+        passed.append(np.trace(centre @ passing) / (batch - 1))
+        kappa.append((out**2).mean() - (out.sum() ** 2 - (out**2).sum()) / (batch * (batch - 1)))
+    return batch / (batch - 3) * np.mean(passed) / np.mean(kappa)
+
+
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
+        ("explosion-rate", rate_by_matrices),
         ("nearest-boundary", nearest_by_loop),
         ("rank-measures", rank_by_eigenvalues),
         ("group-norm", group_norm_by_loop),

@@ -15,6 +15,7 @@ from . import (
     comparing,
     directions,
     drift,
+    explosions,
     folding,
     forward,
     grouping,
@@ -49,6 +50,7 @@ TOPICS = (
     jacobians,
     outliers,
     ranks,
+    explosions,
 )
 EXERCISES = {topic.EXERCISE.name: topic.EXERCISE for topic in TOPICS}
 

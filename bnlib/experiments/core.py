@@ -41,6 +41,8 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "ghorbani2019": "Ghorbani et al. 2019",
     "karakida2019": "Karakida et al. 2019",
     "daneshmand2020": "Daneshmand et al. 2020",
+    "yang2019": "Yang et al. 2019",
+    "desmith2020": "De & Smith 2020",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
