@@ -34,6 +34,8 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "balestriero2022": "Balestriero & Baraniuk 2022",
     "kohler2019": "Kohler et al. 2019",
     "cai2019": "Cai, Li & Shen 2019",
+    "santurkar2018": "Santurkar et al. 2018",
+    "cohen2021": "Cohen et al. 2021",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
