@@ -27,6 +27,7 @@ from . import (
     running,
     shifts,
     shrink,
+    smoothing,
     whitening,
     widths,
 )
@@ -37,6 +38,7 @@ TOPICS = (
     widths,
     clipping,
     shrink,
+    smoothing,
     shifts,
     grouping,
     mcnemar,

@@ -92,6 +92,7 @@ def build(kind, seed, x, sizes):
     known(kind, NORMS, "arm")
     with seeded(seed):
         net = models.MLP(sizes, NORMS[kind])
+    with seeded(seed):  # again, because a layer with a bias has drawn more: now all arms get the same weights
         inits.he(net)
         if kind == "dd":
             inits.data_dependent(net, x[torch.randperm(len(x))[:512]])
