@@ -31,6 +31,7 @@ from . import (
     running,
     shifts,
     shrink,
+    smoothing,
     whitening,
     widths,
 )
@@ -41,6 +42,7 @@ TOPICS = (
     widths,
     clipping,
     shrink,
+    smoothing,
     shifts,
     grouping,
     mcnemar,

@@ -43,6 +43,7 @@ PAPERS = {  # key in the bibliography: how the ledger names it
     "daneshmand2020": "Daneshmand et al. 2020",
     "yang2019": "Yang et al. 2019",
     "desmith2020": "De & Smith 2020",
+    "cohen2021": "Cohen et al. 2021",
 }
 SAME, ANALOGUE = "same setting", "analogue"
 VERDICTS = {SAME: ("reproduced", "partly", "not reproduced"), ANALOGUE: ("agrees", "mixed", "disagrees")}
