@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import integrate
 
 from bnlib.theory.rank import (
+    Rank,
     cosine_law,
     cosine_path,
     cosines,
@@ -41,6 +42,7 @@ def test_the_measures_are_their_definitions(shape):
     h = gaussian(0, *shape) + 0.7
     gram = h @ h.T
     found = rank(h)
+    assert isinstance(found, Rank)
     assert found.stable == pytest.approx(np.trace(gram) / np.linalg.eigvalsh(gram)[-1])
     assert found.gap == pytest.approx(np.linalg.norm(gram / np.trace(gram) - np.eye(len(h)) / len(h)))
     assert found.count == min(shape)
@@ -57,6 +59,7 @@ def test_the_count_is_of_singular_values_and_their_ends():
     assert found.gap == pytest.approx(0, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 9))
 def test_the_measures_stay_within_their_limits(seed, samples, units):
     found = rank(gaussian(seed, samples, units) + gaussian(seed + 1, units))
@@ -167,6 +170,7 @@ def test_the_cosine_behind_a_relu_is_an_expectation(c):
     assert relu_cosine(c) == pytest.approx(2 * value, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.floats(-1, 1))
 def test_a_relu_never_lowers_a_cosine(c):
     assert relu_cosine(c) >= c - 1e-12
@@ -194,6 +198,7 @@ def test_random_relu_nets_follow_the_map():
 # --- with BN
 
 
+@settings(deadline=None)
 @given(st.floats(-12, 0))
 def test_two_shares_go_as_their_roots(exponent):
     shares = np.array([1, 10**exponent])
@@ -201,6 +206,7 @@ def test_two_shares_go_as_their_roots(exponent):
     assert root_shares(shares)[0] / root_shares(shares)[1] == pytest.approx(10 ** (-exponent / 2))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1), min_size=2, max_size=6))
 def test_bn_brings_shares_together_and_keeps_their_order(shares):
     shares = np.sort(shares)[::-1]
