@@ -25,6 +25,7 @@ from .core import Config, Measured, Plan, Statement, grid, known, measure
 
 DATA = "fashion-mnist"
 LOOKED = (0, 50)  # steps before which the Hessian is taken, and after the last one
+WIDTHS = (64, 128, 256)  # of untrained nets
 TOP = 10  # eigenvectors whose part of the gradient is asked for
 ENDS = ("error", "error_running", "area")
 CURVES = {"loss": 5, "width": 3, "taken": 3, "top": 4, "share": 4}  # column -> digits that the record keeps
@@ -321,8 +322,7 @@ def cosines(net, x, labels):
 def _fisher(steps, seed, place, data):
     known(place, FISHER, "place")
     rows = []
-    for step in range(1, steps + 1):
-        width = 32 * 2**step  # as many samples as units
+    for step, width in enumerate(WIDTHS[:steps], 1):  # as many samples as units
         if data == "images":
             x = images("train")[0]
             x = x[np.random.default_rng([seed, 8]).choice(len(x), width, replace=False)]
@@ -360,8 +360,8 @@ def summarize(rows):
 
 def draw(rows, ax):
     """Part of the gradient in the ten leading eigenvectors, the mean over the seeds and their range."""
-    rows = rows[~rows["tuning"]].dropna(subset="share")
-    bands(ax, rows, "share", {arm: LOOKS[arm] for arm in LOOKS if arm in set(rows["arm"])}, x="taken")
+    rows = rows[~rows["tuning"] & (rows["arm"].isin(LOOKS) | ~rows["arm"].isin(ARMS))].dropna(subset="share")
+    bands(ax, rows, "share", LOOKS, x="taken")
     ax.set(xlabel="step", ylabel="share of the gradient", ylim=(0, 1))
 
 

