@@ -141,6 +141,32 @@ def test_a_statement_without_a_row_is_seen():
     assert untested(head + "| d (5) | cannot be tested here |\n\n") == []
 
 
+def empty_cells(text):
+    """Explanations with a cell of the verdict's table that names no claim and gives no reason, or a wrong claim."""
+    table = text[text.index("| explanation |") :]
+    rows = [row.strip("|").split("|") for row in table[: table.index("\n\n")].splitlines()[2:]]
+    return [
+        row[0].strip()
+        for row in rows
+        if len(row) != 3
+        or not all(named(cell) or "not tested, because" in cell or "not tested, for" in cell for cell in row[1:])
+        or not set(named("".join(row))) <= set(CLAIMS)
+    ]
+
+
+def test_each_cell_of_the_verdict_names_a_row_or_a_reason():
+    text = SOURCES["book/why/verdict"]
+    assert empty_cells(text) == []
+    chapters = {name for name in SOURCES if name.startswith("book/why/")} - {"book/why/verdict"}
+    assert [name for name in chapters if f"{{doc}}`{name.removeprefix('book/why/')}`" not in text] == []
+
+
+def test_an_empty_cell_of_the_verdict_is_seen():
+    head = "| explanation | removed | kept |\n|---|---|---|\n"
+    rows = "| a | {claim}`sigmoid-mlp-speed` | later |\n| b | not tested, because x | {claim}`sigmoid-mlp-speed` |\n"
+    assert empty_cells(head + rows + "\n") == ["a"]
+
+
 @pytest.mark.parametrize("name", ledger.recorded())
 def test_no_recorded_file_is_stale(name):
     try:

@@ -381,8 +381,18 @@ LOOKS = {
 
 
 def ratio(column):
-    """Geometric mean of the first arm's number over the second's, paired by seed."""
-    return lambda one, other: paired.ratio(*([(v, True) for v in part[column]] for part in (one, other)))
+    """Geometric mean of the first arm's number over the second's, paired by seed.
+
+    Over the seeds in which both have a number, at least three; nan otherwise.
+    """
+
+    def found(one, other):
+        both = one[column].notna().to_numpy() & other[column].notna().to_numpy()
+        if not both.all() and both.sum() < 3:
+            return Measured(float("nan"), (float("nan"), float("nan")))
+        return paired.ratio(*([(v, True) for v in part[column][both]] for part in (one, other)))
+
+    return found
 
 
 def wins(column, factor):
@@ -408,10 +418,10 @@ def mean(column, factor=1.0):
 def equal_loss(one, other):
     """Ratio of the relative shifts at the lowest loss that both arms reach in at least three seeds, over these."""
     for level in reversed([f"at_{level:g}" for level in LEVELS]):
-        both = one[level].notna().to_numpy() & other[level].notna().to_numpy()
-        if both.sum() >= 3:
-            return ratio(level)(one[both], other[both])
-    return Measured(float("nan"), (float("nan"), float("nan")))
+        found = ratio(level)(one, other)
+        if np.isfinite(found.value):
+            return found
+    return found
 
 
 def recovered(how):
@@ -514,7 +524,7 @@ def claims(cells):
                 ),
                 Statement(
                     *(f"last-{init}-{optimizer}", arms, ratio("last")),
-                    f"{words}: loss after {{steps}} steps, BN over none",
+                    f"{words}: loss after {{steps}} steps where neither diverges, BN over none",
                 ),
             ]
     for how, words in CHANGES.items():
