@@ -465,7 +465,7 @@ def claims(cells):
                 )
     table += [
         Statement(
-            *(f"area-{kind}", (f"noise-sgd-{kind}", f"noise-sgd-{other}"), ratio("area")),
+            *(f"area-{kind}".replace(".", "-"), (f"noise-sgd-{kind}", f"noise-sgd-{other}"), ratio("area")),
             f"SGD: mean loss over {{steps}} steps, {TOLD[kind]} over {TOLD[other]}",
             **how,
         )

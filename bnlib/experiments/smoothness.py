@@ -347,7 +347,7 @@ def claims(cells):
             arm = f"sharp-{kind}-{rate:g}"
             table.append(
                 Statement(
-                    *(f"edge-{kind}-{rate:g}", (arm,), mean("sharp_most", rate / 2)),
+                    *(f"edge-{kind}-{rate:g}".replace(".", "-"), (arm,), mean("sharp_most", rate / 2)),
                     f"{TOLD[kind]}, full batch, rate {rate:g}: largest sharpness, in units of 2 / rate",
                     **cohen,
                 )
