@@ -4,6 +4,7 @@
 class LedgerFilter {
   constructor(rows) {
     this.rows = rows;
+    this.texts = rows.map((row) => row.textContent.toLowerCase());
     this.form = document.createElement("form");
     this.form.className = "bn-filter";
     this.form.autocomplete = "off"; // else the browser's Back button restores a choice without its rows
@@ -46,11 +47,11 @@ class LedgerFilter {
 
   show() {
     const words = this.words.value.toLowerCase().split(/\s+/);
-    for (const row of this.rows) {
-      const text = row.textContent.toLowerCase();
-      const chosen = this.selects.every((select) => !select.value || select.value === row.dataset[select.name]);
-      row.hidden = !chosen || !words.every((word) => text.includes(word));
-    }
+    const chosen = this.selects.filter((select) => select.value).map((select) => [select.name, select.value]);
+    this.rows.forEach((row, i) => {
+      const fits = chosen.every(([name, value]) => row.dataset[name] === value);
+      row.hidden = !fits || !words.every((word) => this.texts[i].includes(word));
+    });
     for (const section of new Set(this.rows.map((row) => row.closest("section"))))
       section.hidden = !section.querySelector(".bn-row:not([hidden])");
     const shown = this.rows.filter((row) => !row.hidden).length;
