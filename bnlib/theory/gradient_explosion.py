@@ -16,7 +16,8 @@ LEAST = 4  # samples: with three the mean of 1 / variance is infinite
 def relu_kernel(c):
     """``2 E[relu(a) relu(b)]`` for two standard normal numbers with correlation ``c``.
 
-    Implements {eq}`eq-ge-kernel`.
+    Implements {eq}`eq-ge-kernel`. It is also the cosine of two samples behind a wide random ReLU layer, from their
+    cosine ``c`` before it, {eq}`eq-rank-relu`.
 
     Parameters
     ----------

@@ -4,13 +4,17 @@ A **representation** is an array ``h`` of shape (N, units): what one layer makes
 how its rows spread over directions; one large value means that all samples look alike.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import digamma
 
+from .gradient_explosion import relu_kernel
+
 SHARE = 0.01  # of the largest singular value: smaller ones are not counted
 NODES = 400  # of the quadrature in `next_shares`
+leggauss = cache(np.polynomial.legendre.leggauss)  # its nodes take longer than all else there
 
 
 class Rank(NamedTuple):
@@ -223,28 +227,14 @@ def log_volume(h):
 # --- without BN: ReLU, infinite width
 
 
-def relu_cosine(c):
-    """Cosine of two samples after a wide random ReLU layer without BN, from their cosine before it.
+def cosine_path(c, depth):
+    """The cosine of two samples after 0, 1, ..., ``depth`` wide ReLU layers without BN: array (depth + 1,).
 
     Implements {eq}`eq-rank-relu`.
-
-    Parameters
-    ----------
-    c : float or array
-        From -1 to 1.
     """
-    c = np.asarray(c, float)
-    if not (np.abs(c) <= 1).all():
-        raise ValueError(f"a cosine is from -1 to 1, got {c}")
-    angle = np.arccos(c)
-    return (np.sin(angle) + (np.pi - angle) * c) / np.pi
-
-
-def cosine_path(c, depth):
-    """The cosine of two samples after 0, 1, ..., ``depth`` wide ReLU layers without BN: array (depth + 1,)."""
     path = [float(c)]
     for _ in range(depth):
-        path.append(float(relu_cosine(min(path[-1], 1.0))))
+        path.append(float(relu_kernel(min(path[-1], 1.0))))
     return np.array(path)
 
 
@@ -297,7 +287,7 @@ def next_shares(shares):
     # t = exp(v), from so small that nothing has decayed to so large that all has.
     smallest = shares[shares > 0].min()
     low, high = np.log(1e-18), np.log(1e18 / smallest)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = leggauss(NODES)
     v = (high - low) / 2 * nodes + (high + low) / 2
     t = np.exp(v)[:, None]
     common = v - np.log1p(2 * shares * t).sum(1) / 2  # logarithm of dt times the product over all directions
@@ -326,7 +316,7 @@ def relu_stable_rank(samples):
     """
     if samples < 2:
         raise ValueError(f"BN needs at least 2 samples, got {samples}")
-    return float(samples / (1 + (samples - 1) * relu_cosine(-1 / (samples - 1))))
+    return float(samples / (1 + (samples - 1) * relu_kernel(-1 / (samples - 1))))
 
 
 def _orthogonal(rng, rows, columns):
