@@ -39,6 +39,25 @@ def toy(monkeypatch):
     return toy_module
 
 
+@pytest.fixture
+def kept(monkeypatch):
+    """``kept(run, rel=1e-3)`` gives a run back from its recorded file, which is small, fresh and has its claims."""
+
+    def kept(run, rel=1e-3):
+        monkeypatch.setitem(core.module(run.name).PRESETS, "full", run.config)
+        file = record.save(run)
+        again = record.load(run.name)
+        assert file.stat().st_size < 300_000
+        assert ledger.stale(run.name) == []
+        for one, other in zip(ledger.entries(run), ledger.entries(again), strict=True):
+            wanted = None if other["ours"] is None else pytest.approx(other["ours"], rel=rel, abs=1e-3)
+            assert one["ours"] == wanted, one["id"]
+            assert one["verdict"] == other["verdict"], one["id"]
+        return again
+
+    return kept
+
+
 def tiny(**changes):
     """Three arms with two rates each: 21 cells of 40 steps."""
     arms = {"plain": ("none", "gaussian"), "bn": ("bn", "gaussian"), "dd": ("none", "dd")}
