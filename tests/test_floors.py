@@ -5,6 +5,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import grimp
@@ -116,12 +117,14 @@ def cited_equations(folder):
     return found
 
 
+@cache
 def written_labels(folder):
     """Labels of the equations of all pages: ``:label: name`` in a directive, ``$$ (name)`` after dollars."""
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.md")))
     return set(re.findall(r"^\s*:label:\s*(\S+)\s*$", text, re.M)) | set(re.findall(r"\$\$\s*\(([^)\s]+)\)", text))
 
 
+@cache
 def used_names(folder):
     """Names that the tests use, imports and texts left out."""
     names = set()
