@@ -530,10 +530,7 @@ PRESETS = {
         {
             **_plans(200, [], GROWING, ()),
             **{
-                arm: Plan(
-                    *("mnist5k", 200, grid(task="train", **how, lr=LOWER.get(arm, RATES))),
-                    **{"seeds": (11, 12, 13), "probed": True},
-                )
+                arm: Plan("mnist5k", 200, grid(task="train", **how, lr=LOWER.get(arm, RATES)), probed=True)
                 for arm, how in TRAINED.items()
             },
         },
