@@ -9,6 +9,7 @@ from . import core, record, runner
 
 NUDGE = 1e-5  # share by which a rate is changed to see what comes of a small difference
 SIZE = 0.1  # by which first losses may differ, on average over the steps, on a processor that rounds otherwise
+COUNTS = ("seeds", "scales", "rates", "directions", "regions")  # units of what is counted, and of means of it
 DIFFERENCES = ("points", "decades")  # units of what one arm has more than another: printed with their sign
 
 
@@ -167,6 +168,8 @@ def _number(value, unit):
         return f"{value:.1e}"
     if unit == "%":  # a share, not a difference
         return f"{value:.1f} %"
+    if unit in COUNTS:
+        return f"{value:.1f}".removesuffix(".0") + f" {unit}"
     return f"{value:{'+' if unit in DIFFERENCES else ''}.2f} {unit}".rstrip()
 
 

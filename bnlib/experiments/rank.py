@@ -316,8 +316,8 @@ def rank_order(column):
 
 def _looked_at():
     words, above = "Singular values above 1 % of the largest", "values above 1 %, 32 samples, width 128"
-    collapse = {"unit": "", "place": "rank collapse of a random net", "paper_value": "falls to one"}
-    keeps = {"unit": "", "place": "BN avoids the collapse", "paper_value": "of order root of the width"}
+    collapse = {"unit": "directions", "place": "rank collapse of a random net", "paper_value": "falls to one"}
+    keeps = {"unit": "directions", "place": "BN avoids the collapse", "paper_value": "of order root of the width"}
     for net, told in (("linear", "linear"), ("relu", "ReLU")):
         none, bn = (f"{net}-none",), (f"{net}-bn",)
         for name, arm, column, choose, where, how, limits in (
@@ -330,7 +330,7 @@ def _looked_at():
         for arm in (arm for arm in ARMS if arm.startswith(f"{net}-")):
             text = f"behind layer {{steps}}, 32 samples: {ARMS[arm].removeprefix('untrained, ')}"
             yield Statement(f"stable-{arm}", (arm,), mean("stable"), f"Stable rank {text}", unit="")
-            yield Statement(f"left-{arm}", (arm,), mean("count"), f"{words} {text}", unit="")
+            yield Statement(f"left-{arm}", (arm,), mean("count"), f"{words} {text}", unit="directions")
             if (arm,) in (none, bn):
                 yield Statement(f"gap-{arm}", (arm,), mean("apart"), f"Orthogonality gap {text}", unit="")
         for end in ("none", "centring"):

@@ -124,6 +124,12 @@ def test_only_recorded_experiments_are_in_the_ledger(live):
         (entry(0.8, 0.1, 1.5, "points", threshold=0.0), "+0.80 points", "+0.10 to +1.50 points", "≥ 0.00 points"),
         (entry(-0.8, -12, 0, "points", threshold=1.0), "-0.80 points", "-12.00 to +0.00 points", "≥ 1.00 points"),
         (entry(None, None, None, threshold=None), "no number", "level not reached", "none"),
+        (
+            entry(21.8, 21, 23, "directions", threshold=16.0),
+            "21.8 directions",
+            "21 to 23 directions",
+            "≥ 16 directions",
+        ),
         (entry(1.01, 0.987, 1.018, threshold=[0.97, 1.03]), "1.01x", "0.99 to 1.02x", "0.97 to 1.03x"),
         (entry(1.01, 0.98, 1.02, threshold=[None, 12.0]), "1.01x", "0.98 to 1.02x", "≤ 12x"),
         (entry(1.01, 0.98, 1.02, threshold=[0.5, None]), "1.01x", "0.98 to 1.02x", "≥ 0.50x"),
