@@ -4,6 +4,7 @@ import difflib
 import html
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from . import (
     widths,
 )
 from .attempt import Problem, attempt, situation
+from .worker import worker
 
 TOPICS = (
     *(forward, backward, running, folding, inits, comparing, drift, whitening, population, growing, layer),
@@ -93,7 +95,8 @@ def check(name, answer):
     name : str
         Of the exercise, such as ``"batchnorm-forward"``.
     answer : callable
-        Your function or class. It is called on copies of the inputs.
+        Your function or class. It is called on copies of the inputs, in another process, and has 1.5 seconds for all
+        cases: a loop without end is stopped. So what it changes outside of itself is not seen here.
 
     Returns
     -------
@@ -113,7 +116,9 @@ def check(name, answer):
         text = f"Hand in your function or class itself, not a value: this is one {type(answer).__name__}."
         return Feedback(False, "not-callable", f"{text} The checker calls it as `{exercise.usage}`.")
     expected = [attempt(exercise, case, exercise.reference) for case in exercise.cases]
-    got = [attempt(exercise, case, answer, right) for case, right in zip(exercise.cases, expected, strict=True)]
+    got = worker.run(partial(outcomes, name), answer)
+    if isinstance(got, Problem):
+        return Feedback(False, got.slug, f"{got.text} The checker calls it as `{exercise.usage}`.")
     if all(map(agree, exercise.cases, expected, got)):
         return Feedback(True, None, f"Your answer agrees with the reference on all {len(got)} cases.")
     problems = [outcome for outcome in got if isinstance(outcome, Problem)]
@@ -124,6 +129,13 @@ def check(name, answer):
     if problems:
         return Feedback(False, problems[0].slug, problems[0].text)
     return Feedback(False, None, first_difference(exercise, expected, got))
+
+
+def outcomes(name, answer):
+    """What comes of an answer in each case of an exercise: arrays, or a `Problem`."""
+    exercise = EXERCISES[name]
+    expected = [attempt(exercise, case, exercise.reference) for case in exercise.cases]
+    return [attempt(exercise, case, answer, right) for case, right in zip(exercise.cases, expected, strict=True)]
 
 
 def agree(case, a, b):
