@@ -25,11 +25,11 @@ class Worker:
     def __init__(self):
         self.pool = None
 
-    def start(self):
-        """Start the process, if there is none, and do not wait for it: a future that is done when it is there."""
+    def start(self, work):
+        """Start the process, if there is none: a future that is done when the process has all for the work."""
         if self.pool is None:
             self.pool = ProcessPoolExecutor(max_workers=1, timeout=IDLE)
-        return self.pool.submit(_load)
+        return self.pool.submit(_ready, work)
 
     def stop(self):
         """Kill the process, whatever it does."""
@@ -56,29 +56,31 @@ class Worker:
         except Exception:  # an open file, a lock: pickle raises what it likes
             return work(answer)
         try:
-            self.start().result(START)
+            self.start(work).result(START)
             result, printed = self.pool.submit(_call, work, sent, _cells()).result(limit)
         except TimeoutError:
-            text = f"Your code did not end within {limit:g} seconds, so it was stopped. Look for a loop without end"
-            return self._lost("too-slow", f"{text}, or for a loop over single samples where NumPy has one operation.")
+            text = (
+                f"Your code did not end within {limit:g} seconds, so it was stopped. Look for a loop without end, or "
+                "for a loop over single samples where NumPy has one operation."
+            )
+            return self._lost(work, "too-slow", text)
         except TerminatedWorkerError:
             text = "Your code ended the Python process: `os._exit`, a crash in compiled code, or too much memory."
-            return self._lost("ended", text)
+            return self._lost(work, "ended", text)
         except KeyboardInterrupt:
             self.stop()
             raise
         print(printed, end="")
         return result
 
-    def _lost(self, slug, text):
+    def _lost(self, work, slug, text):
         self.stop()
-        self.start()  # for the next answer
+        self.start(work)  # for the next answer
         return Problem(slug, None, text)
 
 
-def _load():
-    """What takes time at the first answer."""
-    from . import check  # noqa: F401
+def _ready(work):
+    """Getting the work has imported its modules, which takes most of the time of a first answer."""
 
 
 def _call(work, sent, cells):
