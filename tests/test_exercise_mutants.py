@@ -107,8 +107,8 @@ def places(statement):
 
 def mutants(statement):
     """A function or class with an operator, number, name or argument changed: ``(what was changed, statement)``."""
-    names = [node.arg for node in ast.walk(statement) if isinstance(node, ast.arg) and node.arg != "self"]
-    arguments = {a: b for a, b in zip(names, names[1:] + names[:1], strict=True) if a != b}
+    given = [node.arg for node in ast.walk(statement) if isinstance(node, ast.arg) and node.arg != "self"]
+    arguments = {a: b for a, b in zip(given, given[1:] + given[:1], strict=True) if a != b}
     for path, node in places(statement):
         for new in changes(node, arguments):
             copied = copy.deepcopy(statement)

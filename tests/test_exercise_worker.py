@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -81,6 +82,11 @@ def test_an_answer_that_cannot_be_sent_is_run_here():
             return FOLD(*args)
 
     assert check("fold", locked).passed
+
+
+def test_an_answer_with_an_argument_fixed_is_sent_too():
+    assert worker.run(_process, partial(FOLD)) != os.getpid()
+    assert check("fold", partial(FOLD)).passed
 
 
 def test_an_error_shows_its_line_of_a_notebook():

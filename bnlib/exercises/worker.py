@@ -105,17 +105,17 @@ class _Pickler(cloudpickle.Pickler):
 
 def _by_value(answer):
     """An answer as bytes: by value, unless it is of an installed package or of this one."""
-    module = sys.modules.get(getattr(answer, "__module__", None))
-    file = getattr(module, "__file__", None)
-    sent = io.BytesIO()
-    if file is None or module.__name__ == "__main__" or "site-packages" in file or __package__ in module.__name__:
+    module, sent = sys.modules.get(getattr(answer, "__module__", None)), io.BytesIO()
+    name, file = getattr(module, "__name__", "__main__"), getattr(module, "__file__", None)
+    edited = file and "site-packages" not in file and __package__ not in name
+    if edited and name.partition(".")[0] not in {"__main__", *sys.stdlib_module_names}:
+        cloudpickle.register_pickle_by_value(module)
+        try:
+            _Pickler(sent).dump(answer)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+    else:  # cloudpickle itself sends what is of a notebook by value
         _Pickler(sent).dump(answer)
-        return sent.getvalue()
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        _Pickler(sent).dump(answer)
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
     return sent.getvalue()
 
 
