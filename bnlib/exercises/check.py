@@ -95,8 +95,8 @@ def check(name, answer):
     name : str
         Of the exercise, such as ``"batchnorm-forward"``.
     answer : callable
-        Your function or class. It is called on copies of the inputs, in another process, and has 1.5 seconds for all
-        cases: a loop without end is stopped. So what it changes outside of itself is not seen here.
+        Your function or class. It is called on copies of the inputs, in another process, and has ``worker.LIMIT``
+        seconds for all cases: a loop without end is stopped. What it changes outside of itself is not seen here.
 
     Returns
     -------

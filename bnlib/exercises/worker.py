@@ -20,7 +20,7 @@ PRINTED = 10_000  # characters of what an answer prints
 
 
 class Worker:
-    """One process, started beforehand and used again, so that an answer waits for nothing."""
+    """One process, started for the first answer and used again, so that the others wait for nothing."""
 
     def __init__(self):
         self.pool = None
@@ -37,7 +37,7 @@ class Worker:
             self.pool.shutdown(wait=False, kill_workers=True)
             self.pool = None
 
-    def run(self, work, answer, limit=LIMIT):
+    def run(self, work, answer):
         """``work(answer)`` from the process; a `Problem` where it does not end in time, or ends the process.
 
         What the answer prints is printed here. An answer that cannot be sent is run here, and has no limit.
@@ -48,8 +48,6 @@ class Worker:
             Of a module that the process can import, or a partial of one.
         answer : callable
             Sent by value if it is not of an installed package: the process never has an old version.
-        limit : float
-            Seconds.
         """
         try:
             sent = _by_value(answer)
@@ -57,10 +55,10 @@ class Worker:
             return work(answer)
         try:
             self.start(work).result(START)
-            result, printed = self.pool.submit(_call, work, sent, _cells()).result(limit)
+            result, printed = self.pool.submit(_call, work, sent, _cells()).result(LIMIT)
         except TimeoutError:
             text = (
-                f"Your code did not end within {limit:g} seconds, so it was stopped. Look for a loop without end, or "
+                f"Your code did not end within {LIMIT:g} seconds, so it was stopped. Look for a loop without end, or "
                 "for a loop over single samples where NumPy has one operation."
             )
             return self._lost(work, "too-slow", text)
