@@ -1,4 +1,6 @@
-"""The command line: ``python -m bnlib data | list | run | rerun | ledger | bench``; ``--help`` says what each takes.
+"""The command line: ``python -m bnlib data | list | run | rerun | ledger | bench | mine``.
+
+``--help`` says what each takes.
 
 Each command has one function that adds its parser and one for each of its actions. An action returns its exit
 status. Heavy modules are imported inside the actions, so that ``--help`` answers at once.
@@ -232,6 +234,23 @@ def _bench(arguments):
     return 0
 
 
+def _add_mine(commands):
+    parser = commands.add_parser(
+        "mine",
+        help="put your own module in the place of ours",
+        description="Check a file with your own batchnorm_forward, batchnorm_backward, batchnorm_inference, "
+        "RunningStatistics and fold, then train the sick net with them. The exit status is 0 if all is right.",
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.set_defaults(action=_mine)
+
+
+def _mine(arguments):
+    from bnlib.exercises import mine
+
+    return 0 if mine.report(arguments.file) else 1
+
+
 def _error(line):
     print(f"error: {line}", file=sys.stderr)
     return 1
@@ -243,6 +262,7 @@ def main(words=None):
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_data(commands)
     _add_experiments(commands)
+    _add_mine(commands)
     arguments = parser.parse_args(words)
     try:
         return arguments.action(arguments)
