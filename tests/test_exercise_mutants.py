@@ -210,3 +210,15 @@ def test_a_solution_changed_in_one_place_is_rejected(name):
                     survivors.add(f"{statement.name}: {what}")
     assert survivors == EQUIVALENT.get(name, set())
     assert count >= 10
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_stub_is_rejected(name):
+    """The solution with nothing left in its functions but their docstrings."""
+    statements, answer, cell = SOLUTIONS[name]
+    emptied = copy.deepcopy(statements)
+    for node in (node for statement in emptied for node in ast.walk(statement) if isinstance(node, ast.FunctionDef)):
+        node.body = node.body[:1] if ast.get_docstring(node) else [ast.Pass()]
+    feedback = check(name, built(emptied, answer))
+    assert not feedback.passed
+    assert len(feedback.message) > 20

@@ -4,6 +4,7 @@ import importlib
 import linecache
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -120,3 +121,15 @@ def test_inputs_are_not_changed_by_the_process():
     assert check("fold", changes).mistake == "mutates-input"
     for old, new in zip(before, EXERCISES["fold"].cases[0].args, strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_in_a_notebook_the_process_is_there_before_the_first_answer():
+    code = "import sys, types; sys.modules['IPython'] = types.SimpleNamespace(get_ipython=lambda: {})\n"
+    code += "import bnlib.exercises.worker as w; import bnlib.exercises; print(w.worker.pool is not None)"
+    started = {"a notebook": ("object()", ""), "IPython, but no shell": ("None", ""), "a build": ("object()", "1")}
+    for what, (shell, build) in started.items():
+        environment = {**os.environ, "BNLIB_BUILD": build}
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(shell)], env=environment, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == str(what == "a notebook"), done.stderr

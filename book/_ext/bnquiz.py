@@ -55,7 +55,9 @@ class Quiz(SphinxDirective):
         verdict = reasons[0].astext().split(maxsplit=1)[0]
         if verdict not in VERDICTS or reasons[0].astext() == verdict:
             raise self.error(f"a reason in the quiz {name} begins with Right. or No. and says why: {verdict!r}")
-        return tag("details", tag("summary", tag("span", *item[0])), tag("div", *reasons), classes=VERDICTS[verdict])
+        return tag(
+            "details", tag("summary", nodes.inline("", "", *item[0])), tag("div", *reasons), classes=VERDICTS[verdict]
+        )
 
 
 def setup(app):
