@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 VENV = .venv/bin/python
 
-.PHONY: help book test bench experiments serve lab clean environment
+.PHONY: help book test bench experiments notebooks classroom grade serve lab clean environment
 
 help:
 	@echo "make book    install what is needed, run the chapters, build _build/html/index.html"
@@ -11,6 +11,9 @@ help:
 	@echo "make bench   time the transform beside PyTorch's, about four minutes on an idle machine"
 	@echo "make experiments  run all recorded experiments again, hours; stopped, it goes on where it was"
 	@echo "                  on the workers of a dask cluster: SCHEDULER=tcp://192.168.0.7:8786"
+	@echo "make notebooks    the chapters as .ipynb, clean and executed, with all they need, in _build/notebooks"
+	@echo "make classroom    the assignments for students and with solutions, in _build/classroom"
+	@echo "make grade SUBMISSIONS=folder    grade what students handed in: a folder for each, notebooks in it"
 	@echo "make serve   show the built book at http://localhost:$(PORT) (another port: PORT=8001)"
 	@echo "make lab     open the chapters in JupyterLab, as copies of your own in lab/"
 	@echo "make clean   remove _build; .venv, lab/ and downloaded data stay"
@@ -35,6 +38,15 @@ bench: environment
 
 experiments: environment
 	@$(VENV) -m bnlib rerun $(if $(SCHEDULER),--engine dask --scheduler "$(SCHEDULER)")
+
+notebooks: book
+	@$(VENV) book/_ext/notebooks.py
+
+classroom: environment
+	@$(VENV) book/_ext/classroom.py make
+
+grade: environment
+	@$(VENV) book/_ext/classroom.py grade "$(SUBMISSIONS)"
 
 serve:
 	@test -f _build/html/index.html || { echo "make: no book is built yet. First: make book" >&2; exit 1; }

@@ -8,6 +8,7 @@ from docutils import nodes
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "bnlib" / "page"
+EXECUTED = "-executed.ipynb"
 EVIDENCE = ("derived", "reproduced here", "not reproduced here", "reported", "disputed")
 # MathJax parts that no page asks for: other output and input formats, builds for servers
 UNUSED_MATHJAX = (
@@ -53,6 +54,17 @@ def complete_page(app, pagename, templatename, context, doctree):
         context["ipynb_source"] = f"{pagename}.ipynb"
 
 
+def offer_outputs(app, pagename, templatename, context, doctree):
+    """Beside the notebook the one with outputs, which build.py writes; the theme's button knows of one only."""
+    for group in context.get("header_buttons", []) if context.get("ipynb_source") else ():
+        for at, button in enumerate(group.get("buttons", ())):
+            if button["label"] == "download-notebook-button":
+                url = button["url"].replace(".ipynb", EXECUTED)
+                new = {"url": url, "text": ".ipynb, executed", "label": "download-executed-button"}
+                group["buttons"].insert(at + 1, button | new | {"tooltip": "Download notebook file with its outputs"})
+                return
+
+
 def finish(app, error):
     """Write the notebook copies and the front door, drop what no page loads."""
     if error or app.builder.name != "html":
@@ -74,5 +86,6 @@ def setup(app):
     app.add_css_file("course.css")
     app.connect("builder-inited", add_scripts)
     app.connect("html-page-context", complete_page, priority=100)  # before the theme makes its buttons
+    app.connect("html-page-context", offer_outputs, priority=900)  # after the theme made its buttons
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

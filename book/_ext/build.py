@@ -20,6 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import nbformat
 from chapters import Library, Stop, available, digest, parse, read_pages, set_keys
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -182,6 +183,15 @@ def render(root):
         raise Stop("Sphinx failed, or warned, which counts as failing (see above)")
 
 
+def write_executed(root, pages, cache):
+    """The executed notebook of each chapter, beside its clean copy, for the page's download button."""
+    for page in (page for page in pages if page.notebook):
+        _, notebook = cache.merge_match_into_notebook(page.notebook)
+        target = root / "_build" / "html" / "_sources" / f"{page.name}-executed.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, target)
+
+
 def report(root, pages, records, executed, start):
     """Print where the book is and what each chapter cost."""
     print(f"\nThe book: {root / '_build' / 'html' / 'index.html'}  ({len(pages)} pages)\n")
@@ -238,6 +248,7 @@ def build(root):
             (out / ".doctrees" / f"{name}.doctree").unlink(missing_ok=True)
     known = {record.pk for record in cache.list_cache_records()}
     render(root)
+    write_executed(root, pages, cache)
     extra = [record.uri for record in cache.list_cache_records() if record.pk not in known]
     if extra:
         raise Stop(f"Sphinx executed {', '.join(extra)} itself: build.py read it in another way than myst-nb")
