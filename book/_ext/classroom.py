@@ -4,7 +4,7 @@
     python classroom.py grade SUBMISSIONS     # make grade SUBMISSIONS=folder
 
 The sources are ``book/classroom/assignments/*.md``: notebooks with solutions and all tests, where a cell says what it
-is by ``solution``, ``test`` and ``points``, ``written`` and ``points``, or ``given``. Everything made from them lies in
+is by ``solution``, ``test`` and ``points``, ``written`` and ``points``, or ``given``. What is made from them lies in
 ``_build/classroom``: ``release`` for students, ``instructor`` with solutions, ``gradebook.db``, and after grading
 ``grades.csv`` and ``feedback``.
 """
@@ -29,6 +29,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parent))
 import environment
 from chapters import Stop
+from grading.testcells import MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 GRADING = Path(__file__).parent / "grading"
@@ -62,6 +63,7 @@ class Classroom:
         self.root = Path(root)
         self.folder = self.root / "_build" / "classroom"
         self.venv = self.root / ".venv-classroom"
+        self.submissions = None
         self.sources = sorted((self.root / "book" / "classroom" / "assignments").glob("*.md"))
 
     def install(self):
@@ -72,7 +74,9 @@ class Classroom:
             return
         print("Setting up .venv-classroom (once; about 0.4 GB)", flush=True)
         try:
-            environment.run("a new environment", [sys.executable, "-m", "venv", "--clear", str(self.venv)], str(self.venv))
+            environment.run(
+                "a new environment", [sys.executable, "-m", "venv", "--clear", str(self.venv)], str(self.venv)
+            )
             install = [str(python), "-m", "pip", "install", "-r", str(PINS)]
             environment.run("the pins of book/classroom/requirements.txt", install, str(self.venv))
         except environment.Stop as stop:
@@ -80,7 +84,7 @@ class Classroom:
         stamp.write_text(pins, encoding="utf8")
 
     def nbgrader(self, *words, seconds=600, **settings):
-        """One nbgrader process in a group of its own; returns its exit status (None: out of time) and its last words."""
+        """One nbgrader process in a group of its own: its exit status (None: out of time) and what it said."""
         command = [str(self.venv / "bin" / "python"), "-m", "nbgrader", *words]
         process = subprocess.Popen(
             command,
@@ -108,7 +112,8 @@ class Classroom:
 
     def grading(self):
         """What the judge must know: its Python, folders that no student may read, and each assignment's rules."""
-        hidden = [str(self.folder), str(self.root / "book" / "classroom"), str(self.root / "tests")]
+        hidden = [self.folder, self.root / "book" / "classroom", self.root / "tests", self.submissions]
+        hidden = [str(path) for path in hidden if path]
         rules = {path.stem: jupytext.read(path).metadata.get("bnlib", {}) for path in self.sources}
         return {"python": sys.executable, "order": {"hidden": hidden}, "assignments": rules}
 
@@ -133,13 +138,15 @@ class Classroom:
         """Grade every submission of a folder; one that fails costs no other."""
         folder = Path(submissions).expanduser().resolve()
         if not folder.is_dir():
-            raise Stop(f"there is no folder {submissions}: make grade SUBMISSIONS=folder, with a folder for each student")
+            raise Stop(
+                f"there is no folder {submissions}: make grade SUBMISSIONS=folder, with a folder for each student"
+            )
         if not (self.folder / "gradebook.db").is_file():
             self.make()
         found = list(self.find(folder))
         if not found:
             raise Stop(f"{submissions} holds no folders: one is expected for each student, with the notebooks in it")
-        rows = []
+        rows, self.submissions = [], folder
         for student, name, file, notes in tqdm(found, desc="submissions", disable=None):
             start = time.time()
             row = dict.fromkeys(COLUMNS, "") | {"student": student, "assignment": name or "", "points": 0}
@@ -217,7 +224,9 @@ class Classroom:
         try:
             notebook = nbformat.reads(file.read_text(encoding="utf8"), 4)
         except Exception:
-            raise Stop(f"{file.name} is no notebook that can be read: hand in the file that JupyterLab saved") from None
+            raise Stop(
+                f"{file.name} is no notebook that can be read: hand in the file that JupyterLab saved"
+            ) from None
         notes, known, seen = [], self.known(name), set()
         for cell in notebook.cells:
             about = cell.metadata.get("nbgrader", {})
@@ -229,7 +238,11 @@ class Classroom:
                 notes.append(f"the cell {mark!r} had another type")
                 del cell.metadata["nbgrader"]
             seen.add(mark)
-        gone = [mark for mark in known if mark not in {c.metadata.get("nbgrader", {}).get("grade_id") for c in notebook.cells}]
+        gone = [
+            mark
+            for mark in known
+            if mark not in {c.metadata.get("nbgrader", {}).get("grade_id") for c in notebook.cells}
+        ]
         if gone:
             notes.append(f"cells were missing: {', '.join(gone)} (tests are put back)")
         nbformat.write(notebook, target)
@@ -257,7 +270,7 @@ def from_source(path):
         if about["grade"]:
             about["points"] = cell.metadata["points"]
         if kind == "test":
-            cell.source = f"# tests: {', '.join(cell.metadata.get('names', []))}\n{cell.source}"
+            cell.source = f"{MARK} {', '.join(cell.metadata.get('names', []))}\n{cell.source}"
         cell.metadata = nbformat.from_dict({"nbgrader": about})
         cell["id"] = f"cell-{number}"
     keep = {key: notebook.metadata[key] for key in ("kernelspec",) if key in notebook.metadata}

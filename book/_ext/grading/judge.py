@@ -2,8 +2,8 @@
 
 Run as ``python judge.py < order.json > result.json``. A test cell is run here, where nothing of the student is ever
 imported. The names that it may use of the student's are stand-ins that hand the arguments over, as data. So what the
-student's code does to its own process, to NumPy or to Python, does not reach the test. One endless loop or crash costs
-the cell or the call it is in; the process is started again without that cell.
+student's code does to its own process, to NumPy or to Python, does not reach the test. An endless loop or a crash
+costs the cell or the call it is in; the process is started again without that cell.
 """
 
 import ast
@@ -63,7 +63,9 @@ class Session:
         self.read, theirs_write = os.pipe()
         command = [sys.executable, "-I", str(HERE / "student.py"), str(theirs_read), str(theirs_write)]
         if self.own:
-            script = "".join(f"[ ! -d '{part}' ] || mount -t tmpfs none '{part}'; " for part in self.settings["hidden"])
+            script = "".join(
+                f"[ ! -d '{part}' ] || mount -t tmpfs none '{part}'; " for part in self.settings["hidden"]
+            )
             command = [*OWN, "sh", "-c", f'{script}exec "$@"', "sh", *command]
         self.process = subprocess.Popen(
             command,
@@ -85,8 +87,8 @@ class Session:
                 self.ask({"source": source, "cell": f"cell {number + 1}"}, self.limits["cell"] + START)
 
     def environment(self):
-        """One thread, no progress lines, and caches in the folder that is thrown away."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("BNLIB_", "XDG_"))}
+        """One thread, no progress lines, caches in the folder that is thrown away, and nothing of the teacher's."""
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if key in os.environ}
         return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "BNLIB_BUILD": "1", "HOME": self.folder}
 
     def limit(self):

@@ -11,6 +11,7 @@ from pathlib import Path
 from nbformat.v4 import new_output
 from nbgrader import utils
 from nbgrader.preprocessors import NbGraderPreprocessor
+from testcells import names
 
 JUDGE = Path(__file__).with_name("judge.py")
 
@@ -20,22 +21,18 @@ class Judge(NbGraderPreprocessor):
 
     def preprocess(self, nb, resources):
         cells = [cell for cell in nb.cells if cell.cell_type == "code"]
-        orders = [{"source": c.source, "test": self.names(c) if utils.is_grade(c) else None} for c in cells]
+        orders = [{"source": c.source, "test": names(c.source) if utils.is_grade(c) else None} for c in cells]
         settings = json.loads(os.environ["BNLIB_GRADING"])  # whose Python runs the judge; hidden folders; limits
         order = {"cells": orders, **settings["order"], **settings["assignments"][resources["nbgrader"]["assignment"]]}
-        done = subprocess.run([settings["python"], str(JUDGE)], input=json.dumps(order), capture_output=True, text=True)
+        done = subprocess.run(
+            [settings["python"], str(JUDGE)], input=json.dumps(order), capture_output=True, text=True
+        )
         if done.returncode:
             raise RuntimeError(f"the judge failed: {done.stderr.strip().splitlines()[-1:]}")
         for number, (cell, result) in enumerate(zip(cells, json.loads(done.stdout)["cells"], strict=True), 1):
             cell.execution_count = number
             cell.outputs = list(outputs(result, number))
         return nb, resources
-
-    @staticmethod
-    def names(cell):
-        """The students' names that a test cell uses, from its line of that name."""
-        lines = [line.removeprefix("# tests:") for line in cell.source.splitlines() if line.startswith("# tests:")]
-        return lines[0].replace(",", " ").split() if lines else []
 
 
 def outputs(result, number):
