@@ -59,6 +59,10 @@ def points(results):
     return given, [result["error"] or result["printed"] for _, result in results]
 
 
+def cell_of(notebook, mark):
+    return next(cell for cell in notebook.cells if about(cell).get("grade_id") == mark)
+
+
 # --- the sources
 
 
@@ -75,6 +79,16 @@ def test_the_solution_gets_all_points(name):
     notebook = source(name)
     given, told = points(judged(name, notebook))
     assert given == {about(cell)["grade_id"]: about(cell)["points"] for cell in notebook.cells if is_test(cell)}, told
+
+
+@pytest.mark.parametrize("choice", ["covariate shift", "conditioning"])
+def test_each_choice_of_an_explanation_gets_all_points(choice):
+    notebook = source("why")
+    cell = cell_of(notebook, "choice")
+    assert cell.source.count('choice = "length and direction"') == 1
+    cell.source = cell.source.replace('choice = "length and direction"', f"choice = {choice!r}")
+    given, told = points(judged("why", notebook))
+    assert given == {"measure-test": 4, "break-test": 4}, told
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -222,10 +236,6 @@ def room(tmp_path_factory):
     room.folder = tmp_path_factory.mktemp("course") / "classroom"
     room.make()
     return room
-
-
-def cell_of(notebook, mark):
-    return next(cell for cell in notebook.cells if about(cell).get("grade_id") == mark)
 
 
 def write_submissions(room, folder):

@@ -2,7 +2,7 @@
 
 Run as ``python -I student.py READ WRITE``, two file descriptors over which the judge sends orders: run a cell, call a
 function, read an attribute. Everything that the cells do stays in here. The hook below makes a readable error of what
-is not allowed; it is no wall against someone who wants to get around it (see the page "Assignments").
+is not allowed; it is no wall against someone who wants to get around it (see the instructor guide).
 """
 
 import io
