@@ -19,7 +19,7 @@ from chapters import Stop
 
 SOURCES = {name: (ROOT / f"{name}.md").read_text() for name in toc_pages()}
 CHAPTERS = [name for name in SOURCES if "kernelspec:" in SOURCES[name]]
-ALONE = ("book/start-here", "book/transform/backward", "book/experiments/fair-comparison")
+ALONE = ("book/transform/forward", "book/transform/backward", "book/experiments/fair-comparison")
 
 
 @pytest.fixture(scope="module")
