@@ -8,6 +8,7 @@ import sys
 import time
 
 import nbformat
+import psutil
 import pytest
 
 from .conftest import HTML, ROOT
@@ -246,7 +247,7 @@ def room(tmp_path_factory):
 
 
 def write_submissions(room, folder):
-    """Fourteen submissions of `transform`: what each gets and a part of its reasons."""
+    """Fifteen submissions of `transform`: what each gets and a part of its reasons."""
     release = room.folder / "release" / "transform" / "transform.ipynb"
     solved = nbformat.read(room.folder / "source" / "transform" / "transform.ipynb", 4)
 
@@ -293,6 +294,8 @@ def write_submissions(room, folder):
     flood = {"backward": "while True:\n    print('flood' * 1_000)"}
     case("flood", 13, 13, "it did not end within 10 seconds", flood)
     case("other-name", 20, 20, "the file was homework.ipynb, expected transform.ipynb", name="homework.ipynb")
+    copied = case("copied", 20, 20, "transform-Copy1.ipynb was left out: transform.ipynb was there too")
+    (copied.parent / "transform-Copy1.ipynb").write_bytes(release.read_bytes())
     renamed = case("renamed", 20, 20, "a cell was renamed or copied: 'mine'")
     notebook = nbformat.read(renamed, 4)
     about(cell_of(notebook, "forward"))["grade_id"] = "mine"
@@ -341,3 +344,37 @@ def test_a_missing_folder_is_said_in_one_line(room, capsys):
     assert "make grade SUBMISSIONS=folder" in classroom.main("grade", "")
     with pytest.raises(classroom.Stop, match="there is no folder nowhere"):
         room.grade("nowhere")
+    with pytest.raises(classroom.Stop, match="holds the course itself"):
+        room.grade(ROOT.parent)
+
+
+def test_a_notebook_that_is_too_large_is_said(room, tmp_path, monkeypatch):
+    monkeypatch.setattr(classroom, "LARGEST", 10)
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "why.ipynb").write_text("{" + " " * 20)
+    (row,) = room.grade(tmp_path)
+    assert "why.ipynb has 0 MB: clear its outputs" in row["reasons"]
+
+
+def test_a_students_process_ends_with_its_judge():
+    order = {"cells": [{"source": "import time\ntime.sleep(50)", "test": None}], "limits": {"cell": 40}}
+    judge = subprocess.Popen([sys.executable, str(classroom.GRADING / "judge.py")], stdin=subprocess.PIPE)
+    judge.stdin.write(json.dumps(order).encode())
+    judge.stdin.close()
+
+    def students():
+        file = str(classroom.GRADING / "student.py")
+        return [p.pid for p in psutil.process_iter(["cmdline"]) if file in (p.info["cmdline"] or [])]
+
+    def wait(there):
+        end = time.monotonic() + 20
+        while bool(students()) != there and time.monotonic() < end:
+            time.sleep(0.1)
+        return bool(students()) == there
+
+    try:
+        assert wait(True)
+    finally:
+        judge.kill()
+        judge.wait()
+    assert wait(False)

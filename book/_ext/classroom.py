@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GRADING = Path(__file__).parent / "grading"
 PINS = ROOT / "book" / "classroom" / "requirements.txt"
 SECONDS = 60  # that nbgrader has for itself, beside what a submission has
+LARGEST = 50_000_000  # bytes of a notebook
 COLUMNS = ("student", "assignment", "points", "of", "by hand", "signed", "seconds", "reasons")
 CONFIG = """
 import sys
@@ -141,6 +142,8 @@ class Classroom:
             raise Stop(
                 f"there is no folder {submissions}: make grade SUBMISSIONS=folder, with a folder for each student"
             )
+        if self.root.is_relative_to(folder):
+            raise Stop(f"{submissions} holds the course itself: put the submissions into a folder of their own")
         if not (self.folder / "gradebook.db").is_file():
             self.make()
         found = list(self.find(folder))
@@ -177,16 +180,19 @@ class Classroom:
         names = {path.stem for path in self.sources}
         for student in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"):
             files = [path for path in sorted(student.rglob("*")) if path.is_file() and path.name[0] != "."]
-            seen = False
-            for file in (path for path in files if path.suffix == ".ipynb"):
-                name, notes = file.stem, []
-                if name not in names:
-                    name = self.guess(file)
-                    notes = [f"the file was {file.name}, expected {name}.ipynb"] if name else []
-                if name:
-                    seen = True
-                    yield student.name, name, file, notes
-            if not seen:
+            taken, notes = {}, {}
+            for file in sorted(
+                (path for path in files if path.suffix == ".ipynb"), key=lambda f: f.stem not in names
+            ):
+                name = file.stem if file.stem in names else self.guess(file)
+                if name in taken:
+                    notes[name].append(f"{file.name} was left out: {taken[name].name} was there too")
+                elif name:
+                    taken[name] = file
+                    notes[name] = [f"the file was {file.name}, expected {name}.ipynb"] * (file.stem != name)
+            for name, file in taken.items():
+                yield student.name, name, file, notes[name]
+            if not taken:
                 got = ", ".join(path.name for path in files) or "nothing"
                 yield student.name, None, None, [f"no notebook of an assignment: got {got}"]
 
@@ -205,7 +211,7 @@ class Classroom:
 
     def one(self, student, name, file, notes):
         """Grade one submission: the fields of its row."""
-        if re.search(r"[^\w.@+-]", student) or "+" in student:
+        if re.search(r"[^\w.@-]", student):
             raise Stop(f"a student's folder may hold letters, digits and . _ @ - only: {student!r}")
         target = self.folder / "submitted" / student / name / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -221,6 +227,8 @@ class Classroom:
 
     def mend(self, file, name, target):
         """Copy a submission where nbgrader looks for it; returns what had to be mended."""
+        if file.stat().st_size > LARGEST:
+            raise Stop(f"{file.name} has {file.stat().st_size / 1e6:.0f} MB: clear its outputs and hand it in again")
         try:
             notebook = nbformat.reads(file.read_text(encoding="utf8"), 4)
         except Exception:
@@ -294,7 +302,7 @@ def result(notebook, notes):
         text = "".join(out.text for out in outputs if out.output_type == "stream")
         errors = [f"{out.ename}: {out.evalue}" for out in outputs if out.output_type == "error"]
         if not about.get("grade"):
-            reasons += [error for error in errors if "NotImplementedError" not in error]
+            reasons += errors
             continue
         if about.get("solution"):
             by_hand += about["points"]

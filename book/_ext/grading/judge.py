@@ -8,6 +8,7 @@ costs the cell or the call it is in; the process is started again without that c
 
 import ast
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -92,8 +93,11 @@ class Session:
         return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "BNLIB_BUILD": "1", "HOME": self.folder}
 
     def limit(self):
-        for what, most in (("AS", "memory"), ("FSIZE", "file")):
+        """Limits of the new process; where this one is killed, it ends too (Linux), or runs out of processor time."""
+        for what, most in (("AS", "memory"), ("FSIZE", "file"), ("CPU", "total")):
             resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (int(self.limits[most]),) * 2)
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def stop(self):
