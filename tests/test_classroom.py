@@ -247,7 +247,7 @@ def room(tmp_path_factory):
 
 
 def write_submissions(room, folder):
-    """Fifteen submissions of `transform`: what each gets and a part of its reasons."""
+    """Sixteen submissions of `transform`: what each gets and a part of its reasons."""
     release = room.folder / "release" / "transform" / "transform.ipynb"
     solved = nbformat.read(room.folder / "source" / "transform" / "transform.ipynb", 4)
 
@@ -272,6 +272,11 @@ def write_submissions(room, folder):
     constants = "def backward(dy, cache):\n    return dy, dy.sum(0), dy.sum(0)"
     half = {"backward": constants, "gradient-check": "def gradient_error(*args):\n    return None"}
     case("good", 20, 20, "")
+    hidden = folder / "good" / ".ipynb_checkpoints" / "transform-checkpoint.ipynb"
+    hidden.parent.mkdir()
+    hidden.write_text("{}")
+    name = {"own-batch": cell_of(solved, "own-batch").source.replace('"the solution"', '"Anna O\'Brien"')}
+    case("O'Brien, Anna_12", 20, 20, "", name)
     case("half", 8, 12, "backward-test: 0 of 2 for dx, six samples", half)
     case("empty", 0, 0, "write your name or student number", fill=False)
     case("loop", 13, 13, "it did not end within 5 seconds", {"backward": loop})
@@ -321,12 +326,13 @@ def test_a_folder_of_submissions_is_graded_whatever_is_in_it(room, tmp_path):
         row = rows[student]
         assert least <= float(row["points"]) <= most, row
         assert reason in row["reasons"], row
-        assert bool(row["reasons"]) == (student != "good"), row
+        assert bool(row["reasons"]) == (student not in ("good", "O'Brien, Anna_12")), row
         if row["of"]:
             assert row["of"] == "20"
-            page = room.folder / "feedback" / student / "transform" / "transform.html"
+            page = room.folder / "feedback" / classroom.student_id(student) / "transform" / "transform.html"
             assert len(page.read_text(encoding="utf8")) < 2_000_000
     assert rows["good"]["signed"] == "the solution"
+    assert rows["O'Brien, Anna_12"]["signed"] == "Anna O'Brien"
     assert not evil.exists()
 
 

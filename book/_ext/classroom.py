@@ -154,7 +154,7 @@ class Classroom:
             start = time.time()
             row = dict.fromkeys(COLUMNS, "") | {"student": student, "assignment": name or "", "points": 0}
             try:
-                row |= self.one(student, name, file, notes) if name else {"reasons": "; ".join(notes)}
+                row |= self.one(student_id(student), name, file, notes) if name else {"reasons": "; ".join(notes)}
             except Stop as stop:
                 row["reasons"] = "; ".join([*notes, str(stop)])
             except Exception as error:  # whatever it is, the other submissions are graded
@@ -178,8 +178,9 @@ class Classroom:
     def find(self, folder):
         """Student, assignment, notebook and notes of each submission; the assignment is None where there is none."""
         names = {path.stem for path in self.sources}
-        for student in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"):
-            files = [path for path in sorted(student.rglob("*")) if path.is_file() and path.name[0] != "."]
+        for student in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
+            files = [path for path in sorted(student.rglob("*")) if path.is_file()]
+            files = [f for f in files if not any(part[0] == "." for part in f.relative_to(student).parts)]
             taken, notes = {}, {}
             for file in sorted(
                 (path for path in files if path.suffix == ".ipynb"), key=lambda f: f.stem not in names
@@ -211,8 +212,6 @@ class Classroom:
 
     def one(self, student, name, file, notes):
         """Grade one submission: the fields of its row."""
-        if re.search(r"[^\w.@-]", student):
-            raise Stop(f"a student's folder may hold letters, digits and . _ @ - only: {student!r}")
         target = self.folder / "submitted" / student / name / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         notes = [*notes, *self.mend(file, name, target)]
@@ -286,6 +285,11 @@ def from_source(path):
     return notebook
 
 
+def student_id(folder):
+    """The name of a student's folder as nbgrader can have it, in a path and in its gradebook."""
+    return re.sub(r"[^\w.@-]", "_", folder)
+
+
 def cell_ids(cells):
     """Marks of a notebook's cells, each with whether it is code."""
     marks = ((cell.get("metadata", {}).get("nbgrader", {}).get("grade_id"), cell.get("cell_type")) for cell in cells)
@@ -310,8 +314,8 @@ def result(notebook, notes):
         of += about["points"]
         values = [out.data["text/plain"] for out in outputs if out.output_type == "execute_result"]
         points += 0 if errors else float(values[0]) if values else about["points"]
-        found = re.search(r"^numbers of '(.*)'$", text, re.M)
-        signed = found.group(1) if found else signed
+        found = re.search(r"^numbers of (['\"]?)(.*)\1$", text, re.M)
+        signed = found.group(2) if found else signed
         reasons += [f"{about['grade_id']}: {line}" for line in [*re.findall(r"^0 of .* for .*", text, re.M), *errors]]
     row = {"points": f"{points:g}", "of": f"{of:g}", "by hand": f"{by_hand:g}", "signed": signed}
     return row | {"reasons": "; ".join(dict.fromkeys(reasons))[:2_000]}
