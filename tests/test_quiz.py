@@ -74,6 +74,8 @@ def test_each_answer_is_a_fold_with_its_reason(tmp_path):
         ("Right. So it is", "No. So it is", "exactly one must be right"),
         ("No. Too many.", "Wrong, too many.", "begins with Right. or No."),
         ("No. Too many.", "No.", "begins with Right. or No."),
+        ("- Three.", "- [Three](https://example.org).", "put its link into the reason"),
+        ("- Three.", "- {ref}`Three <three>`.", "put its link into the reason"),
         ("  - No. Too few.\n", "", "with a list below it: 'One $x$.'"),
     ],
 )

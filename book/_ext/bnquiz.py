@@ -18,6 +18,7 @@ import re
 
 from bnledger import tag
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 TITLES = {"predict": "Predict: choose an answer", "quiz": "Check yourself: choose an answer"}
@@ -51,6 +52,8 @@ class Quiz(SphinxDirective):
             raise self.error(
                 f"each answer of the quiz {name} is one paragraph, with a list below it: {item.astext()!r}"
             )
+        if any(map(leads_away, item[0].findall())):
+            raise self.error(f"an answer of the quiz {name} is what one opens: put its link into the reason")
         reasons = [child for entry in item[1] for child in entry]
         verdict = reasons[0].astext().split(maxsplit=1)[0]
         if verdict not in VERDICTS or reasons[0].astext() == verdict:
@@ -58,6 +61,11 @@ class Quiz(SphinxDirective):
         return tag(
             "details", tag("summary", nodes.inline("", "", *item[0])), tag("div", *reasons), classes=VERDICTS[verdict]
         )
+
+
+def leads_away(node):
+    """Whether a node is, or becomes, a link."""
+    return isinstance(node, nodes.reference | addnodes.pending_xref)
 
 
 def setup(app):
