@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -362,15 +364,17 @@ def test_a_notebook_that_is_too_large_is_said(room, tmp_path, monkeypatch):
     assert "why.ipynb has 0 MB: clear its outputs" in row["reasons"]
 
 
-def test_a_students_process_ends_with_its_judge():
+def test_a_students_process_ends_with_the_group_of_its_judge():
+    """As when a submission is out of time: its nbgrader is stopped, with all that is in the same group."""
     order = {"cells": [{"source": "import time\ntime.sleep(50)", "test": None}], "limits": {"cell": 40}}
-    judge = subprocess.Popen([sys.executable, str(classroom.GRADING / "judge.py")], stdin=subprocess.PIPE)
+    command = [sys.executable, str(classroom.GRADING / "judge.py")]
+    judge = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     judge.stdin.write(json.dumps(order).encode())
     judge.stdin.close()
 
     def students():
-        file = str(classroom.GRADING / "student.py")
-        return [p.pid for p in psutil.process_iter(["cmdline"]) if file in (p.info["cmdline"] or [])]
+        lines = [process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])]
+        return [line for line in lines if line[0] == sys.executable and str(classroom.GRADING / "student.py") in line]
 
     def wait(there):
         end = time.monotonic() + 20
@@ -381,6 +385,6 @@ def test_a_students_process_ends_with_its_judge():
     try:
         assert wait(True)
     finally:
-        judge.kill()
+        os.killpg(judge.pid, signal.SIGKILL)
         judge.wait()
     assert wait(False)

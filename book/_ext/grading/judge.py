@@ -8,14 +8,12 @@ costs the cell or the call it is in; the process is started again without that c
 
 import ast
 import contextlib
-import ctypes
 import io
 import json
 import os
 import resource
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -76,8 +74,7 @@ class Session:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=self.limit,
+            preexec_fn=self.limit,  # in the group of this process: whoever stops that stops the student's too
         )
         os.close(theirs_read)
         os.close(theirs_write)
@@ -93,17 +90,13 @@ class Session:
         return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "BNLIB_BUILD": "1", "HOME": self.folder}
 
     def limit(self):
-        """Limits of the new process; where this one is killed, it ends too (Linux), or runs out of processor time."""
         for what, most in (("AS", "memory"), ("FSIZE", "file"), ("CPU", "total")):
             resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (int(self.limits[most]),) * 2)
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def stop(self):
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()  # and with it, in namespaces of its own, all that it started
             self.process.wait()
             with contextlib.suppress(OSError):
                 self.out.close()
