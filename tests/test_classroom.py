@@ -166,12 +166,13 @@ LOST = {
 }
 
 
-def run_cells(*cells, names=(), **limits):
+def run_cells(*cells, hidden=(), **limits):
     """Results of the judge for plain cells; a pair (code, names) is a test cell."""
     orders = [{"source": c, "test": None} if isinstance(c, str) else {"source": c[0], "test": c[1]} for c in cells]
     rules = classroom.Classroom().grading()
     order = {"cells": orders, **rules["order"], **rules["assignments"]["transform"]}
     order["limits"] = {"cell": 2, "call": 2, "total": 30} | limits
+    order["hidden"] = [*order["hidden"], *hidden]
     command = [sys.executable, str(classroom.GRADING / "judge.py")]
     done = subprocess.run(command, input=json.dumps(order), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)["cells"]
@@ -182,6 +183,22 @@ def test_what_is_not_allowed_is_a_readable_error_of_its_cell(code):
     first, second, third = run_cells(code, "n = 5", ("assert n == 5", ["n"]))
     assert REFUSED[code] in first["error"]
     assert second["error"] is third["error"] is None
+
+
+def test_a_hidden_folder_may_have_any_name(tmp_path):
+    folder = tmp_path / "O'Brien; $(touch x)"
+    folder.mkdir()
+    (folder / "secret").write_text("4711")
+    (result,) = run_cells(f"print(open({str(folder / 'secret')!r}).read())", hidden=[str(folder)])
+    assert "reading the course's own files is not allowed" in result["error"]
+    assert "4711" not in result["printed"]
+
+
+def test_an_answer_that_is_too_large_costs_its_call_alone():
+    code = "def f(n):\n    return 'x' * n"
+    cells = run_cells(code, ("f(60_000_000)", ["f"]), ("assert f(3) == 'xxx'", ["f"]), call=20)
+    assert "it gave back more than 50 MB" in cells[1]["error"]
+    assert cells[2]["error"] is None
 
 
 @pytest.mark.parametrize("code", LOST)

@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from values import Lost, pack, receive, send, unpack
+from values import LONGEST, Lost, pack, receive, send, unpack
 
 LIMITS = {"cell": 10, "call": 5, "total": 60, "memory": 4e9, "file": 10_000_000}  # seconds, bytes
 HERE = Path(__file__).parent
@@ -62,9 +63,8 @@ class Session:
         self.read, theirs_write = os.pipe()
         command = [sys.executable, "-I", str(HERE / "student.py"), str(theirs_read), str(theirs_write)]
         if self.own:
-            script = "".join(
-                f"[ ! -d '{part}' ] || mount -t tmpfs none '{part}'; " for part in self.settings["hidden"]
-            )
+            hidden = map(shlex.quote, self.settings["hidden"])
+            script = "".join(f"[ ! -d {part} ] || mount -t tmpfs none {part}; " for part in hidden)
             command = [*OWN, "sh", "-c", f'{script}exec "$@"', "sh", *command]
         self.process = subprocess.Popen(
             command,
@@ -111,7 +111,8 @@ class Session:
         """Send an order and wait for its answer; `Refused` says why there is none."""
         self.send(order)
         limit = min(time.monotonic() + seconds, self.end)
-        while b"\n" not in self.rest:
+        parts, size = [self.rest], len(self.rest)
+        while b"\n" not in parts[-1]:
             left = limit - time.monotonic()
             if left <= 0 or not select.select([self.read], [], [], left)[0]:
                 self.stop()
@@ -123,11 +124,12 @@ class Session:
                 code = self.process.wait()
                 self.stop()
                 raise Refused(f"the process ended in the middle of it (exit status {code})")
-            self.rest += part
-            if len(self.rest) > 50_000_000:
+            parts.append(part)
+            size += len(part)
+            if size > LONGEST:
                 self.stop()
-                raise Refused("it gave back more than 50 MB")
-        line, self.rest = self.rest.split(b"\n", 1)
+                raise Refused(f"it gave back more than {LONGEST / 1e6:g} MB")
+        line, self.rest = b"".join(parts).split(b"\n", 1)
         try:
             return receive(line)
         except Lost:
