@@ -192,6 +192,10 @@ def test_a_hidden_folder_may_have_any_name(tmp_path):
     (result,) = run_cells(f"print(open({str(folder / 'secret')!r}).read())", hidden=[str(folder)])
     assert "reading the course's own files is not allowed" in result["error"]
     assert "4711" not in result["printed"]
+    beside = tmp_path / f"{folder.name}-too"
+    beside.write_text("4712")
+    (result,) = run_cells(f"print(open({str(beside)!r}).read())", hidden=[str(folder)])
+    assert result["printed"] == "4712\n"
 
 
 def test_an_answer_that_is_too_large_costs_its_call_alone():

@@ -225,7 +225,7 @@ def main(order):
     finally:
         session.stop()
         shutil.rmtree(session.folder, ignore_errors=True)
-    return {"cells": results, "own": session.own}
+    return {"cells": results}
 
 
 if __name__ == "__main__":

@@ -45,6 +45,10 @@ class Printed(io.TextIOBase):
 def guard(folder, hidden, blocked):
     """Refuse, with a reason, to write outside of ``folder``, to read in ``hidden``, to start programs, to connect."""
     inside = (str(folder) + os.sep, os.devnull)
+    hidden = [os.path.realpath(part) for part in hidden]
+
+    def is_hidden(where):
+        return any(where == part or where.startswith(part + os.sep) for part in hidden)
 
     def place(path):
         return os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else ""
@@ -54,9 +58,9 @@ def guard(folder, hidden, blocked):
             where, mode, flags = place(args[0]), args[1] or "", args[2] or 0
             if where and (set(mode) & set("wax+") or flags & WRITING) and not where.startswith(inside):
                 raise PermissionError(f"writing outside of the assignment's folder is not allowed: {args[0]}")
-            if any(where.startswith(part) for part in hidden):
+            if is_hidden(where):
                 raise PermissionError(f"reading the course's own files is not allowed: {args[0]}")
-        elif event in ("os.listdir", "os.scandir") and any(place(args[0]).startswith(part) for part in hidden):
+        elif event in ("os.listdir", "os.scandir") and is_hidden(place(args[0])):
             raise PermissionError(f"reading the course's own files is not allowed: {args[0]}")
         elif event in CHANGING and not place(args[0]).startswith(inside):
             raise PermissionError(f"changing files outside of the assignment's folder is not allowed: {args[0]}")
