@@ -120,6 +120,10 @@ class Config:
         Columns that hold a list, and how many of its entries the recorded file keeps, for the first seed.
     options : dict
         Whatever else the module's ``run`` looks at, such as the batch size.
+    race : int, optional
+        For a score that is minus the steps to a goal. Of an arm's settings those in the middle of the grid are tried
+        first. A later one is given up at the step at which the fastest with the same seed reached the goal, but not
+        before step ``race``: the module's ``run`` finds this step as the option "limit".
     """
 
     arms: dict
@@ -127,6 +131,7 @@ class Config:
     tuning_seeds: tuple
     arrays: dict = dataclasses.field(default_factory=dict)
     options: dict = dataclasses.field(default_factory=dict)
+    race: int | None = None
 
     def __post_init__(self):
         confirming = {*self.seeds, *itertools.chain(*(plan.seeds or () for plan in self.arms.values()))}
@@ -136,10 +141,11 @@ class Config:
     def hash(self):
         """SHA-256 of everything in the config, the first 16 digits."""
         content = dataclasses.asdict(self)
-        for plan in content["arms"].values():
-            for key in ("change", "times"):  # fields that came later: files recorded before them keep their hash
-                if not plan[key]:
-                    del plan[key]
+        # fields that came later: files recorded before them keep their hash
+        for part, later in ((content, ("race",)), *((plan, ("change", "times")) for plan in content["arms"].values())):
+            for key in later:
+                if not part[key]:
+                    del part[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def confirming(self, arm):

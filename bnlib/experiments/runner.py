@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import inspect
 import itertools
+import math
 import os
 import pickle
 import sys
@@ -75,9 +76,10 @@ def run(
             fixed = [arm for arm, plan in config.arms.items() if len(plan.settings) == 1]
             free = [arm for arm, plan in config.arms.items() if len(plan.settings) > 1]
             confirm = {arm: config.arms[arm].settings[0] for arm in fixed}
-            work.do(
-                [*work.tuning(free), *work.confirming({a: s for a, s in confirm.items() if not config.arms[a].alone})]
-            )
+            first, *later = work.tuning(free)
+            work.do([*first, *work.confirming({a: s for a, s in confirm.items() if not config.arms[a].alone})])
+            for heat in later:
+                work.do(heat)
             chosen = {arm: {"setting": setting, "edge": []} for arm, setting in confirm.items()}
             chosen |= {arm: _choose(config.arms[arm], arm, work.summaries) for arm in free}
             copies = {
@@ -126,9 +128,17 @@ class _Work:
         self._tell()
 
     def tuning(self, arms):
-        """Cells that choose: every setting of these arms with every tuning seed."""
-        plans = ((arm, self.config.arms[arm]) for arm in arms)
-        return [(a, seed, s) for a, plan in plans for s in plan.settings for seed in self.config.tuning_seeds]
+        """Cells that choose, in heats: every setting of these arms with every tuning seed.
+
+        One heat holds them all. Where the settings race, each holds one setting of every arm.
+        """
+        settings = {arm: self.config.arms[arm].settings for arm in arms}
+        if self.config.race is None:
+            heats = [[(arm, s) for arm in arms for s in settings[arm]]]
+        else:
+            columns = [[(arm, s) for s in from_the_middle(settings[arm])] for arm in arms]
+            heats = [list(filter(None, heat)) for heat in itertools.zip_longest(*columns)] or [[]]
+        return [[(arm, seed, s) for arm, s in heat for seed in self.config.tuning_seeds] for heat in heats]
 
     def confirming(self, settings):
         """Cells that count: one setting for each arm, with every confirming seed."""
@@ -138,15 +148,15 @@ class _Work:
         """Run these cells, or take them from disk, the longest first."""
         left = []
         for arm, seed, setting in sorted(todo, key=lambda cell: -self.config.arms[cell[0]].steps):
-            own = arm in self.own
-            file = None if own else cells.path(self.name, self.config, arm, seed, setting)
+            config = self._config_of(arm, seed)
+            file = None if arm in self.own else cells.path(self.name, config, arm, seed, setting)
             done = None
             try:
                 done = cells.read(file) if file else None
             except ValueError as error:
                 tqdm.write(f"{error}: it is computed again", file=sys.stderr)
             if done is None:
-                left.append((arm, seed, setting, file))
+                left.append((config, arm, seed, setting, file))
             else:
                 if not self.bar.disable:
                     self.bar.initial += self.config.arms[arm].steps  # took no time: says nothing of what is left
@@ -166,19 +176,29 @@ class _Work:
             )
             try:
                 for i, cell in finished:
-                    *what, file = left[i]
+                    _, *what, file = left[i]
                     if who.needed and file:
                         cells.write(file, cell)
                     self._take(*what, cell)
             except BaseException as error:
                 finished.throw(error)  # so joblib stops the others; a generator left to itself would warn, too
 
-    def _order(self, needed, arm, seed, setting, file):
+    def _config_of(self, arm, seed):
+        """What a cell sees of the config: in a race also the step at which it is given up."""
+        if self.config.race is None or seed not in self.config.tuning_seeds:
+            return self.config
+        rivals = [-s["score"] for s in self.summaries if (s["arm"], s["seed"]) == (arm, seed)]
+        limit = max(self.config.race, min(rivals, default=math.inf))
+        if limit >= self.config.arms[arm].steps:
+            return self.config
+        return dataclasses.replace(self.config, options={**self.config.options, "limit": int(limit)})
+
+    def _order(self, needed, config, arm, seed, setting, file):
         """What computes a cell, and what it is given. A worker elsewhere sees no other arm and names the file."""
         if needed is None:
-            return one_cell, self.name, self.config, arm, seed, setting, file
-        plan = dataclasses.replace(self.config.arms[arm], settings=())
-        config = dataclasses.replace(self.config, arms={arm: plan})
+            return one_cell, self.name, config, arm, seed, setting, file
+        plan = dataclasses.replace(config.arms[arm], settings=())
+        config = dataclasses.replace(config, arms={arm: plan})
         return _cell_elsewhere, needed, file is not None, machines.packed(self.name, config, arm, seed, setting)
 
     def _take(self, arm, seed, setting, cell, kept=False):
@@ -237,6 +257,12 @@ class _Work:
         ordered = {arm: self.arrays[arm] for arm in chosen if arm in self.arrays}
         first = {arm: self.first[arm] for arm in chosen if arm in self.first}
         return Run(self.name, scale, self.config, rows, summaries, chosen, ordered, first, {})
+
+
+def from_the_middle(settings):
+    """Settings in the order in which they race: the middle of the grid first, its ends last."""
+    middle = (len(settings) - 1) / 2
+    return sorted(settings, key=lambda s: abs(settings.index(s) - middle))
 
 
 def _numbered(number, compute, *order):

@@ -72,6 +72,7 @@ def test_the_hash_is_of_everything_in_the_config():
         {"tuning_seeds": (1, 3)},
         {"arrays": {"p50": 3}},
         {"options": {"batch": 61}},
+        {"race": 100},
         {"arms": plans | {"b": dataclasses.replace(plans["b"], seeds=(21, 23))}},
         {"arms": plans | {"a": dataclasses.replace(plans["a"], settings=grid(lr=[0.1, 1.1]))}},
         *({"arms": plans | {"a": dataclasses.replace(plans["a"], **{key: True})}} for key in ("curves", "alone")),
@@ -82,6 +83,7 @@ def test_the_hash_is_of_everything_in_the_config():
     ]
     assert len({config().hash(), *(config(**change).hash() for change in changed)}) == 1 + len(changed)
     content = dataclasses.asdict(config())
+    assert content.pop("race") is None
     for plan in content["arms"].values():
         assert (plan.pop("change"), plan.pop("times")) == ({}, {})  # count only where they are used
     assert config().hash() == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -43,6 +43,30 @@ def kept():
 # --- what is chosen, and by what
 
 
+def test_in_a_race_a_setting_is_given_up_where_the_fastest_so_far_was_done(toy, monkeypatch):
+    steps = {0.1: 90, 0.3: 60, 1.0: 30, 3.0: 20, 10.0: None}  # to the goal
+    seen = []
+
+    def one(config, arm, seed, *, lr):
+        limit = config.options.get("limit", 100)
+        reached = steps[lr] is not None and steps[lr] + seed <= limit
+        seen.append((lr, seed, limit))
+        return [{"step": 1, "loss": 1.0, "score": -float(steps[lr] + seed) if reached else -150.0}]
+
+    monkeypatch.setattr(toy, "run", one)
+    monkeypatch.setattr(toy, "summarize", lambda rows: {"score": rows[-1]["score"]})
+    plan = Plan("mnist5k", 100, grid(lr=list(steps)))
+    for race, limits in ((0, (100, 31, 31, 21, 21)), (40, (100, 40, 40, 40, 40)), (None, (100,) * 5)):
+        seen.clear()
+        config = Config({"a": plan}, seeds=(11,), tuning_seeds=(1, 2), race=race)
+        monkeypatch.setitem(toy.PRESETS, "full", config)
+        run = runner.run("toy", "full", arms={"a": {"lr": list(steps)}})
+        assert run.chosen["a"]["setting"] == {"lr": 3.0}
+        order = [1.0, 0.3, 3.0, 0.1, 10.0] if race is not None else list(steps)
+        assert [(lr, limit) for lr, seed, limit in seen if seed == 1] == list(zip(order, limits, strict=True))
+        assert [limit for _, seed, limit in seen if seed == 11] == [100]
+
+
 def test_the_setting_with_the_best_mean_tuning_score_is_confirmed_with_other_seeds(toy):
     run = runner.run("toy", "full")
     assert run.chosen["wide"] == {"setting": BEST, "edge": ["width"]}
