@@ -144,7 +144,7 @@ class Config:
         # fields that came later: files recorded before them keep their hash
         for part, later in ((content, ("race",)), *((plan, ("change", "times")) for plan in content["arms"].values())):
             for key in later:
-                if not part[key]:
+                if part[key] in (None, {}):
                     del part[key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
