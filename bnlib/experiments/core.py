@@ -142,7 +142,10 @@ class Config:
         """SHA-256 of everything in the config, the first 16 digits."""
         content = dataclasses.asdict(self)
         # fields that came later: files recorded before them keep their hash
-        for part, later in ((content, ("race",)), *((plan, ("change", "times")) for plan in content["arms"].values())):
+        for part, later in (
+            (content, ("race",)),
+            *((plan, ("change", "times")) for plan in content["arms"].values()),
+        ):
             for key in later:
                 if part[key] in (None, {}):
                     del part[key]

@@ -124,7 +124,9 @@ CURVES = {"accuracy": 3}  # what a recorded curve keeps, to so many digits
 OPTIONS = {"batch": 64, "images": (500, 2_000), "goal": 0.8, "rates": BAND, "points": 14}
 PRESETS = {
     "lite": Config(LITE, seeds=(31, 32, 33), tuning_seeds=(3, 4), options=OPTIONS),
-    "full": Config(FULL, seeds=(11, 12, 13), tuning_seeds=(1, 2), arrays={"steps_at": len(BAND)}, options=OPTIONS, race=ENOUGH),
+    "full": Config(
+        FULL, seeds=(11, 12, 13), tuning_seeds=(1, 2), arrays={"steps_at": len(BAND)}, options=OPTIONS, race=ENOUGH
+    ),
 }
 
 
