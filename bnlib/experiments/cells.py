@@ -27,7 +27,7 @@ TELLING = {"ARMS", "PRESETS", "FULL", "LITE", "LOOKS", "RATES", "OPTIONS", "CURV
 # And what makes a long list of arms or of claims.
 TELLING |= {"plans", "lines", "STARTS", "LINES", "TUNED", "CHANGES", "RECIPE", "DROPOUT", "SEARCH", "SCHEDULES"}
 TELLING |= {"BAND", "BANDS", "AGAIN", "LOWER", "WORDS", "BATCHES", "LARGE", "GHOSTS", "PASS", "CASES", "DROPPED"}
-TELLING |= {"DECAYS", "SHIFTED", "SAID", "KINDS", "_noise_size", "mcnemar", "unpacked"}
+TELLING |= {"DECAYS", "SHIFTED", "SAID", "KINDS", "RACE", "_noise_size", "mcnemar", "unpacked"}
 
 
 def folder():

@@ -120,10 +120,13 @@ class Config:
         Columns that hold a list, and how many of its entries the recorded file keeps, for the first seed.
     options : dict
         Whatever else the module's ``run`` looks at, such as the batch size.
-    race : int, optional
-        For a score that is minus the steps to a goal. Of an arm's settings those in the middle of the grid are tried
-        first. A later one is given up at the step at which the fastest with the same seed reached the goal, but not
-        before step ``race``: the module's ``run`` finds this step as the option "limit".
+    race : dict, optional
+        For a score that is minus the steps to a goal, and worse than minus the arm's steps where it was missed.
+        Settings then race: one tuning seed after the other, those in the middle of the grid first. A cell is given up
+        at the step at which the fastest of its arm with the same seed reached the goal, but not before step
+        ``race["least"]``. With a later seed a setting that missed the goal is given up at once if another of its arm
+        reached it, or if its score was worse than minus ``race["hopeless"]`` times the arm's steps. The module's
+        ``run`` finds the step as the option "limit".
     """
 
     arms: dict
@@ -131,7 +134,7 @@ class Config:
     tuning_seeds: tuple
     arrays: dict = dataclasses.field(default_factory=dict)
     options: dict = dataclasses.field(default_factory=dict)
-    race: int | None = None
+    race: dict | None = None
 
     def __post_init__(self):
         confirming = {*self.seeds, *itertools.chain(*(plan.seeds or () for plan in self.arms.values()))}

@@ -130,15 +130,15 @@ class _Work:
     def tuning(self, arms):
         """Cells that choose, in heats: every setting of these arms with every tuning seed.
 
-        One heat holds them all. Where the settings race, each holds one setting of every arm.
+        One heat holds them all. Where the settings race, each holds one setting of every arm, with one seed.
         """
         settings = {arm: self.config.arms[arm].settings for arm in arms}
+        seeds = self.config.tuning_seeds
         if self.config.race is None:
-            heats = [[(arm, s) for arm in arms for s in settings[arm]]]
-        else:
-            columns = [[(arm, s) for s in from_the_middle(settings[arm])] for arm in arms]
-            heats = [list(filter(None, heat)) for heat in itertools.zip_longest(*columns)] or [[]]
-        return [[(arm, seed, s) for arm, s in heat for seed in self.config.tuning_seeds] for heat in heats]
+            return [[(arm, seed, s) for arm in arms for s in settings[arm] for seed in seeds]]
+        columns = [[(arm, s) for s in from_the_middle(settings[arm])] for arm in arms]
+        heats = [list(filter(None, heat)) for heat in itertools.zip_longest(*columns)] or [[]]
+        return [[(arm, seed, s) for arm, s in heat] for seed in seeds for heat in heats]
 
     def confirming(self, settings):
         """Cells that count: one setting for each arm, with every confirming seed."""
@@ -148,7 +148,7 @@ class _Work:
         """Run these cells, or take them from disk, the longest first."""
         left = []
         for arm, seed, setting in sorted(todo, key=lambda cell: -self.config.arms[cell[0]].steps):
-            config = self._config_of(arm, seed)
+            config = self._config_of(arm, seed, setting)
             file = None if arm in self.own else cells.path(self.name, config, arm, seed, setting)
             done = None
             try:
@@ -183,13 +183,18 @@ class _Work:
             except BaseException as error:
                 finished.throw(error)  # so joblib stops the others; a generator left to itself would warn, too
 
-    def _config_of(self, arm, seed):
+    def _config_of(self, arm, seed, setting):
         """What a cell sees of the config: in a race also the step at which it is given up."""
-        if self.config.race is None or seed not in self.config.tuning_seeds:
+        race, steps = self.config.race, self.config.arms[arm].steps
+        if race is None or seed not in self.config.tuning_seeds:
             return self.config
-        rivals = [-s["score"] for s in self.summaries if (s["arm"], s["seed"]) == (arm, seed)]
-        limit = max(self.config.race, min(rivals, default=math.inf))
-        if limit >= self.config.arms[arm].steps:
+        needed = [(s["seed"], s["setting"], -s["score"]) for s in self.summaries if s["arm"] == arm and s["tuning"]]
+        limit = max(race["least"], min((n for other, _, n in needed if other == seed), default=math.inf))
+        before = max((n for other, same, n in needed if other != seed and same == setting), default=0)
+        bar = steps if any(n <= steps for *_, n in needed) else race["hopeless"] * steps
+        if before > bar:
+            limit = 1
+        if limit >= steps:
             return self.config
         return dataclasses.replace(self.config, options={**self.config.options, "limit": int(limit)})
 

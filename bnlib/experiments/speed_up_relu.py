@@ -2,7 +2,7 @@
 
 from .core import Config, Statement, measure
 from .paired import difference, ratio
-from .speed_up_map import OPTIONS, draw, lines, plans, run, summarize
+from .speed_up_map import OPTIONS, RACE, draw, lines, plans, run, summarize
 
 __all__ = ["ARMS", "PRESETS", "claims", "draw", "run", "summarize"]
 
@@ -22,7 +22,7 @@ ARMS = lines(FULL)
 CURVES = {"accuracy": 3}  # what a recorded curve keeps, to so many digits
 PRESETS = {
     "lite": Config(LITE, seeds=(31, 32, 33), tuning_seeds=(3, 4), options=OPTIONS),
-    "full": Config(FULL, seeds=(11, 12, 13), tuning_seeds=(1, 2), options=OPTIONS, race=500),
+    "full": Config(FULL, seeds=(11, 12, 13), tuning_seeds=(1, 2), options=OPTIONS, race=RACE),
 }
 
 

@@ -43,28 +43,51 @@ def kept():
 # --- what is chosen, and by what
 
 
-def test_in_a_race_a_setting_is_given_up_where_the_fastest_so_far_was_done(toy, monkeypatch):
-    steps = {0.1: 90, 0.3: 60, 1.0: 30, 3.0: 20, 10.0: None}  # to the goal
-    seen = []
+RATES = [0.1, 0.3, 1.0, 3.0, 10.0]
+
+
+def race(toy, monkeypatch, steps, least, best=0.5):
+    """Of a race over `RATES`: the limits in the order in which the cells ran, for each tuning seed, and the choice.
+
+    ``steps`` to the goal for each rate, those of a second seed 1 more; None where the goal is never reached and the
+    score says that ``best`` was.
+    """
+    seen, needed = [], dict(zip(RATES, steps, strict=True))
 
     def one(config, arm, seed, *, lr):
         limit = config.options.get("limit", 100)
-        reached = steps[lr] is not None and steps[lr] + seed <= limit
         seen.append((lr, seed, limit))
-        return [{"step": 1, "loss": 1.0, "score": -float(steps[lr] + seed) if reached else -150.0}]
+        done = needed[lr] is not None and needed[lr] + seed - 1 <= limit
+        return [{"step": 1, "loss": 1.0, "score": -float(needed[lr] + seed - 1) if done else -100 * (2 - best)}]
 
+    rules = least if least is None else {"least": least, "hopeless": 1.8}
+    config = Config(
+        {"a": Plan("mnist5k", 100, grid(lr=RATES))}, seeds=(11,), tuning_seeds=(1, 2), arrays={}, race=rules
+    )
     monkeypatch.setattr(toy, "run", one)
     monkeypatch.setattr(toy, "summarize", lambda rows: {"score": rows[-1]["score"]})
-    plan = Plan("mnist5k", 100, grid(lr=list(steps)))
-    for race, limits in ((0, (100, 31, 31, 21, 21)), (40, (100, 40, 40, 40, 40)), (None, (100,) * 5)):
-        seen.clear()
-        config = Config({"a": plan}, seeds=(11,), tuning_seeds=(1, 2), race=race)
-        monkeypatch.setitem(toy.PRESETS, "full", config)
-        run = runner.run("toy", "full", arms={"a": {"lr": list(steps)}})
-        assert run.chosen["a"]["setting"] == {"lr": 3.0}
-        order = [1.0, 0.3, 3.0, 0.1, 10.0] if race is not None else list(steps)
-        assert [(lr, limit) for lr, seed, limit in seen if seed == 1] == list(zip(order, limits, strict=True))
-        assert [limit for _, seed, limit in seen if seed == 11] == [100]
+    monkeypatch.setitem(toy.PRESETS, "full", config)
+    chosen = runner.run("toy", "full", arms={"a": {"lr": RATES}}).chosen["a"]["setting"]["lr"]
+    assert [limit for _, seed, limit in seen if seed == 11] == [100]  # what counts has all its steps
+    order = RATES if least is None else [1.0, 0.3, 3.0, 0.1, 10.0]
+    assert all([lr for lr, seed, _ in seen if seed == which] == order for which in (1, 2))
+    return *([limit for _, seed, limit in seen if seed == which] for which in (1, 2)), chosen
+
+
+def test_in_a_race_a_setting_is_given_up_where_the_fastest_so_far_was_done(toy, monkeypatch):
+    steps = (90, 60, 30, 20, None)
+    assert race(toy, monkeypatch, steps, None) == ([100] * 5, [100] * 5, 3.0)
+    # 0.1 and 10 missed the goal with the first seed, and others reached it: given up at once with the second
+    assert race(toy, monkeypatch, steps, 70) == ([100, 70, 70, 70, 70], [100, 70, 70, 1, 1], 3.0)
+    assert race(toy, monkeypatch, steps, 0) == ([100, 30, 30, 20, 20], [100, 1, 31, 1, 1], 3.0)
+
+
+def test_in_a_race_that_nobody_finishes_only_hopeless_settings_are_given_up(toy, monkeypatch):
+    steps = (None,) * 5
+    assert race(toy, monkeypatch, steps, 0) == ([100] * 5, [100] * 5, 0.1)
+    assert race(toy, monkeypatch, steps, 0, best=0.1) == ([100] * 5, [1] * 5, 0.1)
+    steps = (None, None, None, 100, None)  # with the first seed only
+    assert race(toy, monkeypatch, steps, 0)[:2] == ([100] * 5, [1, 1, 100, 1, 1])
 
 
 def test_the_setting_with_the_best_mean_tuning_score_is_confirmed_with_other_seeds(toy):

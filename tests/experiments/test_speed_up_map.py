@@ -204,9 +204,9 @@ def test_a_tuning_cell_stops_soon_after_the_goal_and_a_tuned_arm_never():
         assert rows[-1]["score"] == -reached
         ends[name] = rows[-1]["step"]
     assert ends["tuning"] < 300
-    assert ends["confirming"] == ends["tuned"] == 400  # not before step 1,000
-    long = cell(small(1_100, goal=0.3), 31)
-    assert long[-1]["step"] == 1_000
+    assert ends["confirming"] == ends["tuned"] == 400  # not before step 400
+    assert cell(small(600, goal=0.3), 31)[-1]["step"] == 400
+    assert cell(small(600, goal=0.3, like=True), 31, "tuned")[-1]["step"] == 600
 
 
 def test_the_score_ranks_those_that_missed_the_goal_below_all_that_reached_it():
