@@ -40,7 +40,7 @@ def small(steps=60, goal=0.8, rates=(0.1, 1.0), like=False, **setting):
     settings = (SETTING | setting,)
     plans = {"mine": core.Plan("mnist5k", steps, settings)}
     if like:
-        plans["tuned"] = core.Plan("mnist5k", steps, like="mine")
+        plans["mine-bn"] = core.Plan("mnist5k", steps, like="mine")
     options = {"batch": 64, "images": (200, 300), "goal": goal, "rates": list(rates), "points": 14}
     return core.Config(plans, (31, 32), (3, 4), {"steps_at": len(rates)}, options)
 
@@ -125,13 +125,13 @@ def history(*pairs):
 
 
 def test_evaluations_are_every_five_steps_until_the_goal_and_rarer_where_nothing_happens():
-    def steps(last, value, least=1, reached=None):
-        watch = Watch(0.8, least, 200)
+    def steps(last, value, first=False, reached=None):
+        watch = Watch(0.8, 1, 200, first=first)
         watch.reached = reached
         return [step for step in range(1, last + 1) if watch.every(step, history((1, value)))]
 
     assert steps(30, 0.1) == [1, 5, 10, 15, 20, 25, 30]
-    assert steps(30, 0.1, least=1_000) == [*range(1, 21), 25, 30]
+    assert steps(30, 0.1, first=True) == [*range(1, 21), 25, 30]
     assert steps(600, 0.1)[-5:] == [500, 525, 550, 575, 600]
     assert steps(600, 0.6)[-3:] == [590, 595, 600]
     assert steps(600, 0.9, reached=300)[:3] == [1, 50, 100]
@@ -198,7 +198,7 @@ def test_tuning_is_on_validation_images_and_confirming_on_test_images(seed, part
 def test_a_tuning_cell_stops_soon_after_the_goal_and_a_tuned_arm_never():
     config = small(400, goal=0.3, like=True)
     ends = {}
-    for name, arm, seed in (("tuning", "mine", 3), ("confirming", "mine", 31), ("tuned", "tuned", 31)):
+    for name, arm, seed in (("tuning", "mine", 3), ("confirming", "mine", 31), ("tuned", "mine-bn", 31)):
         rows = cell(config, seed, arm)
         reached, _ = steps_to(0.3, [r["step"] for r in rows], [r["accuracy"] for r in rows])
         assert rows[-1]["score"] == -reached
@@ -206,7 +206,7 @@ def test_a_tuning_cell_stops_soon_after_the_goal_and_a_tuned_arm_never():
     assert ends["tuning"] < 300
     assert ends["confirming"] == ends["tuned"] == 400  # not before step 400
     assert cell(small(600, goal=0.3), 31)[-1]["step"] == 400
-    assert cell(small(600, goal=0.3, like=True), 31, "tuned")[-1]["step"] == 600
+    assert cell(small(600, goal=0.3, like=True), 31, "mine-bn")[-1]["step"] == 600
 
 
 def test_the_score_ranks_those_that_missed_the_goal_below_all_that_reached_it():
@@ -214,6 +214,16 @@ def test_the_score_ranks_those_that_missed_the_goal_below_all_that_reached_it():
     best = experiment.smooth([row["accuracy"] for row in cell(small(goal=1.0))]).max()
     assert missed == pytest.approx(-60 * (2 - best))
     assert missed < -60 <= cell(small(goal=0.2))[-1]["score"]
+
+
+def test_a_run_that_is_given_up_has_missed_the_goal():
+    whole = cell(small(goal=0.3), 3)
+    assert whole[-1]["score"] > -60
+    config = small(goal=0.3)
+    rows = cell(dataclasses.replace(config, options={**config.options, "limit": 10}), 3)
+    assert rows[-1]["step"] == 10
+    assert rows[:-1] == whole[: len(rows) - 1]
+    assert -120 <= rows[-1]["score"] < -60
 
 
 def test_a_net_that_diverges_is_at_chance_to_the_end():
@@ -226,7 +236,7 @@ def test_a_net_that_diverges_is_at_chance_to_the_end():
 
 def test_a_net_at_all_rates_gives_one_row_for_its_band():
     config = small(60, goal=0.3, rates=(1e-4, 0.3, 1.0))
-    rows = cell(config, lr=None)
+    rows = cell(dataclasses.replace(config, options={**config.options, "images": (300, 0)}), lr=None)
     assert [row["step"] for row in rows[:-1]] == list(range(1, 21))
     assert [set(row) for row in rows[:-1]] == [{"step", "loss", "accuracy"}] * 20
     last = rows[-1]
