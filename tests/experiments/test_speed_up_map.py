@@ -217,9 +217,9 @@ def test_the_score_ranks_those_that_missed_the_goal_below_all_that_reached_it():
 
 
 def test_a_run_that_is_given_up_has_missed_the_goal():
-    whole = cell(small(goal=0.3), 3)
+    whole = cell(small(goal=0.5), 3)
     assert whole[-1]["score"] > -60
-    config = small(goal=0.3)
+    config = small(goal=0.5)
     rows = cell(dataclasses.replace(config, options={**config.options, "limit": 10}), 3)
     assert rows[-1]["step"] == 10
     assert rows[:-1] == whole[: len(rows) - 1]
