@@ -122,7 +122,7 @@ ARMS = lines(FULL)
 CURVES = {"accuracy": 3}  # what a recorded curve keeps, to so many digits
 # ``images``: on how many a tuning and a confirming cell is evaluated. ``points``: of a recorded curve.
 RACE = {"least": 700, "hopeless": 1.8}  # hopeless: never above 20 %
-OPTIONS = {"batch": 64, "images": (500, 2_000), "goal": 0.8, "rates": BAND, "points": 14}
+OPTIONS = {"batch": 64, "images": (1_000, 2_000), "goal": 0.8, "rates": BAND, "points": 14}
 PRESETS = {
     "lite": Config(LITE, seeds=(31, 32, 33), tuning_seeds=(3, 4), options=OPTIONS),
     "full": Config(
@@ -210,7 +210,7 @@ def images(dataset):
 class Watch:
     """When to evaluate a net and when to stop it.
 
-    Evaluates every ``often`` steps until the goal is reached, but only every 25 after step 500 while the accuracy is
+    Evaluates every ``often`` steps until the goal is reached, but only every 25 after step 100 while the accuracy is
     below .6, and every 50 steps after the goal.
 
     Parameters
@@ -236,7 +236,7 @@ class Watch:
             return True
         if self.reached is not None:
             return step % 50 == 0
-        return step % (self.often if step <= 500 or history[-1]["accuracy"] >= 0.6 else 25) == 0
+        return step % (self.often if step <= 100 or history[-1]["accuracy"] >= 0.6 else 25) == 0
 
     def until(self, history):
         step, reached = steps_to(self.goal, *zip(*((r["step"], r["accuracy"]) for r in history[-3:]), strict=True))

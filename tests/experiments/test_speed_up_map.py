@@ -132,7 +132,7 @@ def test_evaluations_are_every_five_steps_until_the_goal_and_rarer_where_nothing
 
     assert steps(30, 0.1) == [1, 5, 10, 15, 20, 25, 30]
     assert steps(30, 0.1, first=True) == [*range(1, 21), 25, 30]
-    assert steps(600, 0.1)[-5:] == [500, 525, 550, 575, 600]
+    assert steps(200, 0.1)[-6:] == [95, 100, 125, 150, 175, 200]
     assert steps(600, 0.6)[-3:] == [590, 595, 600]
     assert steps(600, 0.9, reached=300)[:3] == [1, 50, 100]
 
