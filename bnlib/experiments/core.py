@@ -124,9 +124,10 @@ class Config:
         For a score that is minus the steps to a goal, and worse than minus the arm's steps where it was missed.
         Settings then race: one tuning seed after the other, those in the middle of the grid first. A cell is given up
         at the step at which the fastest of its arm with the same seed reached the goal, but not before step
-        ``race["least"]``. With a later seed a setting that missed the goal is given up at once if another of its arm
-        reached it, or if its score was worse than minus ``race["hopeless"]`` times the arm's steps. The module's
-        ``run`` finds the step as the option "limit".
+        ``race["least"]``. It is given up at once if a setting between it and that fastest one missed the goal; and,
+        with a later seed, if its setting missed the goal while another of its arm reached it, or with a score worse
+        than minus ``race["hopeless"]`` times the arm's steps. The module's ``run`` finds the step as the option
+        "limit".
     """
 
     arms: dict

@@ -188,11 +188,18 @@ class _Work:
         race, steps = self.config.race, self.config.arms[arm].steps
         if race is None or seed not in self.config.tuning_seeds:
             return self.config
-        needed = [(s["seed"], s["setting"], -s["score"]) for s in self.summaries if s["arm"] == arm and s["tuning"]]
-        limit = max(race["least"], min((n for other, _, n in needed if other == seed), default=math.inf))
-        before = max((n for other, same, n in needed if other != seed and same == setting), default=0)
-        bar = steps if any(n <= steps for *_, n in needed) else race["hopeless"] * steps
-        if before > bar:
+        order = self.config.arms[arm].settings.index
+        told = [s for s in self.summaries if s["arm"] == arm and s["tuning"]]
+        needed = {(s["seed"], order(s["setting"])): -s["score"] for s in told}
+        rivals = {place: n for (other, place), n in needed.items() if other == seed}
+        here, fastest = order(setting), min(rivals, key=rivals.get, default=None)
+        limit = max(race["least"], rivals.get(fastest, math.inf))
+        if rivals.get(fastest, math.inf) <= steps:
+            between = range(min(here, fastest) + 1, max(here, fastest))
+            if any(rivals.get(place, 0) > steps for place in between):
+                limit = 1
+        bar = steps if any(n <= steps for n in needed.values()) else race["hopeless"] * steps
+        if any(n > bar for (_, place), n in needed.items() if place == here):
             limit = 1
         if limit >= steps:
             return self.config

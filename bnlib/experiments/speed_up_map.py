@@ -185,7 +185,7 @@ def run(config, arm, seed, *, activation="sigmoid", depth=3, init="xavier", opti
     if lr is None:
         return _at_all_rates(train_at, options, first)
     to_the_end = bool(plan.like) and arm.endswith(("-plain", "-bn"))  # their highest accuracy counts
-    watch = Watch(options["goal"], 1 if tuning else 400, 200, to_the_end, first=first)
+    watch = Watch(options["goal"], *((1, 0) if tuning else (400, 200)), to_the_end, first=first)
     rows = train_at(lr, watch)
     if np.isnan(rows[-1]["loss"]):  # diverged: at chance to the end
         rows.append(dict(rows[-1], step=plan.steps))

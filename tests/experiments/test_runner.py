@@ -79,15 +79,17 @@ def test_in_a_race_a_setting_is_given_up_where_the_fastest_so_far_was_done(toy, 
     assert race(toy, monkeypatch, steps, None) == ([100] * 5, [100] * 5, 3.0)
     # 0.1 and 10 missed the goal with the first seed, and others reached it: given up at once with the second
     assert race(toy, monkeypatch, steps, 70) == ([100, 70, 70, 70, 70], [100, 70, 70, 1, 1], 3.0)
-    assert race(toy, monkeypatch, steps, 0) == ([100, 30, 30, 20, 20], [100, 1, 31, 1, 1], 3.0)
+    # 0.3 missed it and lies between 0.1 and the fastest so far: 0.1 is given up at once
+    assert race(toy, monkeypatch, steps, 0) == ([100, 30, 30, 1, 20], [100, 1, 31, 1, 1], 3.0)
 
 
 def test_in_a_race_that_nobody_finishes_only_hopeless_settings_are_given_up(toy, monkeypatch):
     steps = (None,) * 5
+    # 0.3 missed it and lies between 0.1 and the fastest so far: 0.1 is given up at once
     assert race(toy, monkeypatch, steps, 0) == ([100] * 5, [100] * 5, 0.1)
     assert race(toy, monkeypatch, steps, 0, best=0.1) == ([100] * 5, [1] * 5, 0.1)
     steps = (None, None, None, 100, None)  # with the first seed only
-    assert race(toy, monkeypatch, steps, 0)[:2] == ([100] * 5, [1, 1, 100, 1, 1])
+    assert race(toy, monkeypatch, steps, 0)[:2] == ([100, 100, 100, 1, 100], [1, 1, 100, 1, 1])
 
 
 def test_the_setting_with_the_best_mean_tuning_score_is_confirmed_with_other_seeds(toy):
